@@ -1,0 +1,69 @@
+"""The `bnn_deploy` operator set: names, attributes and versions. `docs/operators.md` has the full semantics.
+
+Two levels. The training-level ops are what the modules emit when they are exported; they take real tensors. The
+deploy-level ops are what the passes make of them; they take packed bits (see `bits`). Every op has an ONNX function
+body (`passes/function_bodies.py`), so a file that uses them runs where nobody has heard of this project.
+
+No name here is the name of a standard ONNX op: TensorRT looks a function up by its name alone, without the domain.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bnn_deploy.bits import Levels
+
+DOMAIN: Final = "bnn_deploy"
+VERSION: Final = 1
+ONNX_OPSET: Final = 20  # ONNX Runtime 1.17 and later, TensorRT 10 and later
+
+# Training level. x and y are real tensors.
+BINARIZE: Final = "Binarize"  # (x) -> y; levels, ste, clip, layer
+BINARY_CONV2D: Final = "BinaryConv2d"  # (x, weight[, bias]) -> y
+BINARY_LINEAR: Final = "BinaryLinear"  # (x, weight[, bias]) -> y
+TRAINING_OPS: Final = (BINARIZE, BINARY_CONV2D, BINARY_LINEAR)
+
+# Deploy level: pack a float tensor. (x[, threshold]) -> int32 words, channels last.
+PACK_BIPOLAR: Final = "PackBipolar"
+PACK_UNIPOLAR: Final = "PackUnipolar"
+PACK_TERNARY: Final = "PackTernary"
+PACK_OPS: Final = {Levels.BIPOLAR: PACK_BIPOLAR, Levels.UNIPOLAR: PACK_UNIPOLAR, Levels.TERNARY: PACK_TERNARY}
+
+# Deploy level: 1-bit layers, (packed, weight, scale, bias) -> y, `y = scale[o] * accumulator + bias[o]`.
+PACKED_CONV2D: Final = "PackedConv2d"
+PACKED_TERNARY_CONV2D: Final = "PackedTernaryConv2d"
+PACKED_LINEAR: Final = "PackedLinear"
+PACKED_TERNARY_LINEAR: Final = "PackedTernaryLinear"
+
+# Deploy level: 1-bit weights, float activations (W1A16). (x, weight, scale, bias) -> y.
+BINARY_WEIGHT_CONV2D: Final = "BinaryWeightConv2d"
+BINARY_WEIGHT_LINEAR: Final = "BinaryWeightLinear"
+
+CONV_OPS: Final = (PACKED_CONV2D, PACKED_TERNARY_CONV2D, BINARY_WEIGHT_CONV2D)
+LINEAR_OPS: Final = (PACKED_LINEAR, PACKED_TERNARY_LINEAR, BINARY_WEIGHT_LINEAR)
+LAYER_OPS: Final = CONV_OPS + LINEAR_OPS
+PACKED_LAYER_OPS: Final = (PACKED_CONV2D, PACKED_TERNARY_CONV2D, PACKED_LINEAR, PACKED_TERNARY_LINEAR)
+DEPLOY_OPS: Final = (*PACK_OPS.values(), *LAYER_OPS)
+
+WEIGHT_SCALES: Final = ("none", "tensor", "channel")
+
+
+class OccurrenceNames:
+    """Unique node names that two rooms can derive independently.
+
+    The graph and the harness that records PyTorch must agree on what the third call of a shared module is called,
+    without talking to each other: the first call of `conv` is `conv`, the next `conv#2`, and so on in call order.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def __call__(self, name: str) -> str:
+        """The name of the next occurrence of `name`."""
+        self._seen[name] = self._seen.get(name, 0) + 1
+        return name if self._seen[name] == 1 else f"{name}#{self._seen[name]}"
+
+
+def binarize_node_name(layer: str) -> str:
+    """The name of the node that binarises the input of `layer`, before it is made unique."""
+    return f"{layer}/{BINARIZE}"
