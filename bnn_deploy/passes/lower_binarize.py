@@ -1,0 +1,58 @@
+"""Binarisations that no 1-bit layer reads become standard ONNX ops.
+
+They stay in float because something else wants real numbers: a float convolution, an output, an addition.
+
+    bipolar:  Where(x >= 0, 1, -1)                     ternary:  Where(x > 0, 1, Where(x >= 0, 0, -1))
+
+`Sign` would not do: it makes 0 of 0 and NaN of NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bnn_deploy import opset
+from bnn_deploy.bits import Levels
+from bnn_deploy.passes.base import Declined, Pass, PassResult
+from bnn_deploy.passes.graph import add_initializer, attribute, nodes_of, replace
+
+
+class LowerBinarizePass(Pass):
+    """Replaces each remaining `Binarize` by comparisons and selections."""
+
+    def call(self, model: ir.Model) -> PassResult:
+        changes, declined = 0, []
+        for node in nodes_of(model, opset.BINARIZE):
+            if not list(node.outputs[0].uses()) and not node.outputs[0].is_graph_output():
+                continue  # dead; the clean-up after this pass takes it away
+            readers = ", ".join(sorted({use.node.op_type for use in node.outputs[0].uses()})) or "the network's output"
+            declined.append(
+                Declined(node.name or node.op_type, f"stays float: it is read by {readers}, not by a 1-bit layer")
+            )
+            _lower(model, node)
+            changes += 1
+        return self.done(model, changes, declined)
+
+
+def _lower(model: ir.Model, node: ir.Node) -> None:
+    levels = Levels(attribute(node, "levels"))
+    x = node.inputs[0]
+    dtype = (x.dtype if x is not None and x.dtype is not None else ir.DataType.FLOAT).numpy()
+    zero, one, minus = (
+        add_initializer(model, f"{node.name}.{name}", np.array(value, dtype))
+        for name, value in (("zero", 0), ("one", 1), ("minus_one", -1))
+    )
+    not_negative = ir.node("GreaterOrEqual", [x, zero], name=f"{node.name}/not_negative")
+    low, high = (zero, one) if levels is Levels.UNIPOLAR else (minus, one)
+    condition, nodes = not_negative, [not_negative]
+    if levels is not Levels.BIPOLAR:
+        condition = ir.node("Greater", [x, zero], name=f"{node.name}/positive")
+        nodes = [condition]
+    otherwise = low
+    if levels is Levels.TERNARY:
+        inner = ir.node("Where", [not_negative.outputs[0], zero, minus], name=f"{node.name}/not_positive")
+        nodes = [not_negative, inner, condition]
+        otherwise = inner.outputs[0]
+    select = ir.node("Where", [condition.outputs[0], high, otherwise], name=f"{node.name}/level")
+    replace(node, [*nodes, select], select.outputs[0])

@@ -1,0 +1,98 @@
+"""The passes in the order in which they run, from what the exporter wrote to the file that is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, IdentityEliminationPass, RemoveUnusedNodesPass
+
+from bnn_deploy import opset
+from bnn_deploy.errors import InputRefused
+from bnn_deploy.passes.attach_functions import AttachFunctionsPass
+from bnn_deploy.passes.base import Declined, PassResult
+from bnn_deploy.passes.expand_float import ExpandFloatPass
+from bnn_deploy.passes.fold_affine import FoldAffinePass
+from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
+from bnn_deploy.passes.hoist_reshapes import HoistReshapesPass
+from bnn_deploy.passes.lower_binarize import LowerBinarizePass
+from bnn_deploy.passes.name_layers import NameLayersPass
+from bnn_deploy.passes.pack_activations import PackActivationsPass
+from bnn_deploy.passes.pack_weights import PackWeightsPass
+
+
+def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
+    """The pipeline. Each line is one transformation; `docs/passes.md` shows the graph after each."""
+    return (
+        IdentityEliminationPass(),
+        NameLayersPass(),
+        HoistReshapesPass(),
+        PackWeightsPass(),
+        PackActivationsPass(),
+        FoldAffinePass(),  # before the BatchNorm, and
+        FoldBatchNormPass(),
+        FoldAffinePass(),  # behind it
+        LowerBinarizePass(),
+        CommonSubexpressionEliminationPass(),
+        RemoveUnusedNodesPass(),
+        AttachFunctionsPass(),
+    )
+
+
+def float_passes() -> tuple[ir.passes.PassBase, ...]:
+    """The passes that make the float twin of the same network, the baseline of size and speed."""
+    return (
+        IdentityEliminationPass(),
+        NameLayersPass(),
+        ExpandFloatPass(),
+        LowerBinarizePass(),
+        CommonSubexpressionEliminationPass(),
+        RemoveUnusedNodesPass(),
+    )
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did to one model."""
+
+    name: str
+    changes: int
+    declined: tuple[Declined, ...]
+
+
+def run_passes(model: ir.Model) -> list[PassRecord]:
+    """Runs the pipeline on `model`, in place.
+
+    Args:
+        model: What the exporter wrote, with training-level ops.
+
+    Returns:
+        One record a pass, in order.
+
+    Raises:
+        InputRefused: A layer cannot be made 1-bit and cannot be left as it is either; the message names it.
+    """
+    if model.graph.opset_imports.get("", 0) < opset.ONNX_OPSET:
+        raise InputRefused(
+            "the exported graph",
+            f"ONNX opset {model.graph.opset_imports.get('', 0)}",
+            f"opset {opset.ONNX_OPSET} or later",
+            f"export with opset_version={opset.ONNX_OPSET}",
+        )
+    return _run(model, deploy_passes())
+
+
+def run_float_passes(model: ir.Model) -> list[PassRecord]:
+    """Runs `float_passes` on `model`, in place: the network as stock tools would export it."""
+    return _run(model, float_passes())
+
+
+def _run(model: ir.Model, steps: Sequence[ir.passes.PassBase]) -> list[PassRecord]:
+    records = []
+    for step in steps:
+        result = step(model)
+        ours = result if isinstance(result, PassResult) else None
+        changes = ours.changes if ours is not None else int(result.modified)
+        records.append(PassRecord(type(step).__name__, changes, ours.declined if ours is not None else ()))
+    return records
