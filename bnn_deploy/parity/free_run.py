@@ -1,0 +1,66 @@
+"""End to end: the network runs freely, and the first place where it leaves the reference is found and classified.
+
+One flip, once it happens, changes everything behind it, so only the first divergence can be judged: up to there both
+networks computed from the same bits, and the difference is float rounding or a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from bnn_deploy.parity.compare import difference, flips
+from bnn_deploy.parity.instrument import observed
+from bnn_deploy.parity.layerwise import RunnerFactory
+from bnn_deploy.parity.results import FreeRun
+from bnn_deploy.runners.base import Recording
+
+
+def compare_free_run(
+    model: onnx.ModelProto, factory: RunnerFactory, feeds: Mapping[str, NDArray[Any]], recording: Recording
+) -> tuple[FreeRun, list[str]]:
+    """Runs `model` as it is, sample by sample comparable with `recording`; returns what was found and what failed."""
+    variant = observed(model)
+    with factory(variant.model) as runner:
+        outputs = {**feeds, **runner.infer(feeds)}
+    points = {point.name: point for point in variant.packs}
+    failures: list[str] = []
+    total, first = 0, None
+    for record in recording.binarizations:
+        if record.name not in points:
+            continue
+        found = outputs[points[record.name].real]
+        flipped = flips(record.x.reshape(found.shape), found, record.levels)
+        total += flipped.count
+        if flipped.count and first is None:
+            first = record.name
+            if flipped.bugs:
+                failures.append(
+                    f"{first}: end to end, {flipped.bugs} of {flipped.count} signs differ that no rounding explains"
+                )
+    gaps = {name: difference(expected, outputs[name]) for name, expected in recording.outputs.items()}
+    worst = max(gaps.values(), key=lambda gap: gap.max_abs_error, default=None)
+    if first is None:
+        failures += [
+            f"output {name!r}: off by {gap.max_abs_error:.3g} (tolerance {gap.tolerance:.3g}) though all signs agree"
+            for name, gap in gaps.items()
+            if not gap.within
+        ]
+    run = FreeRun(
+        max_abs_error=worst.max_abs_error if worst else 0.0,
+        tolerance=worst.tolerance if worst else 0.0,
+        argmax_agreement=_argmax_agreement(recording.outputs, outputs),
+        sign_flips=total,
+        first_divergence=first,
+    )
+    return run, failures
+
+
+def _argmax_agreement(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> float | None:
+    name = next(iter(expected))
+    if expected[name].ndim != 2 or expected[name].shape[0] == 0:
+        return None
+    return float((expected[name].argmax(axis=1) == found[name].argmax(axis=1)).mean())

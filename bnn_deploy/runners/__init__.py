@@ -1,0 +1,1 @@
+"""Backends, one file each; `base` holds the protocol that the harness and the benchmark know."""
