@@ -1,0 +1,266 @@
+"""The main job, end to end: load, export, check parity, report. Runs in a process of its own (`export.supervise`)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import bnn_deploy
+from bnn_deploy import digits
+from bnn_deploy.errors import BnnDeployError, InputRefused
+from bnn_deploy.export.onnx_export import ExportedFile, export_onnx, write_atomically
+from bnn_deploy.export.request import ExportRequest
+from bnn_deploy.export.supervise import MODEL, OUTCOME, REPORT, REQUEST, STAGE
+from bnn_deploy.feeds import Preprocessing
+from bnn_deploy.inspection import inspect_file
+from bnn_deploy.loading import LoadedModel, load
+from bnn_deploy.models import IMAGENET, catalogue
+from bnn_deploy.nn.sign_zero import set_sign_zero
+from bnn_deploy.parity import RunnerResult, check
+from bnn_deploy.runners.base import Runner
+from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from bnn_deploy.runners.pytorch import PyTorchRunner
+from bnn_deploy.runners.reference import ReferenceRunner
+from bnn_deploy.samples import random_samples, sample_count
+
+RUNNERS: dict[str, Callable[[onnx.ModelProto], Runner]] = {
+    "onnxruntime": OnnxRuntimeRunner,
+    "onnxruntime-unoptimised": lambda model: OnnxRuntimeRunner(model, optimise=False),
+    "reference": ReferenceRunner,
+}
+PARITY_DIGITS = 32
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ACCURACY_BATCH = 100
+
+Progress = Callable[[str], None]
+Feeds = dict[str, NDArray[Any]]
+
+
+def check_parity(
+    model: nn.Module, runners: Sequence[str], inputs: NDArray[Any] | Sequence[NDArray[Any]]
+) -> dict[str, RunnerResult]:
+    """Exports `model` to a temporary file and compares runners of it with PyTorch, layer by layer and end to end.
+
+    Args:
+        model: A module built of `bnn_deploy.nn`.
+        runners: Names out of `RUNNERS`.
+        inputs: One array for each input, [N, C, *spatial] float32, N samples.
+
+    Returns:
+        Runner name -> result; `passed`, `failures` and every layer's figures are its attributes.
+
+    Raises:
+        InputRefused: The model cannot be exported, or a runner is not known.
+    """
+    arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
+    unknown = [name for name in runners if name not in RUNNERS]
+    if unknown:
+        raise InputRefused("check_parity", f"runners {unknown}", f"names out of {', '.join(RUNNERS)}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MODEL
+        export_onnx(model, [torch.from_numpy(array[:1].copy()) for array in arrays], path)
+        return _parity(model, path, list(runners), arrays)
+
+
+def export_and_check(request: ExportRequest, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Does what `request` asks; writes the model and the report into `folder`.
+
+    Returns:
+        The report. `passed` says whether parity holds.
+    """
+    progress(f"loading {request.model}")
+    loaded = load(
+        request.model,
+        checkpoint=request.checkpoint,
+        kwargs=request.kwargs,
+        sys_path=request.sys_path,
+        prepare=request.prepare,
+        trust_checkpoint=request.trust_checkpoint,
+        seed=request.seed,
+    )
+    changed = set_sign_zero(loaded.module, request.sign_zero) if request.sign_zero != "auto" else 0
+    shapes = _input_shapes(request, loaded)
+    generator = torch.Generator().manual_seed(request.seed)
+    examples = [torch.randn(shape, generator=generator) for shape in shapes]
+    _try_forward(loaded, examples)
+    progress("exporting to ONNX")
+    exported = export_onnx(
+        loaded.module,
+        examples,
+        folder / MODEL,
+        dynamic=request.dynamic,
+        exporter=request.exporter,
+        metadata=_preprocessing(loaded),
+    )
+    progress("checking parity with PyTorch, layer by layer and end to end")
+    on_digits = loaded.weights == "shipped" and digits.available()
+    inputs, source = _parity_inputs(shapes, request, on_digits)
+    results = _parity(loaded.module, exported.path, ["onnxruntime"], inputs)
+    accuracy = None
+    if on_digits:
+        progress("running the held-out digits")
+        accuracy = _accuracy(loaded.module, exported.path, request.dynamic != "none")
+    report = _report(request, loaded, shapes, changed, exported, results, source, accuracy)
+    write_atomically(folder / REPORT, json.dumps(report, indent=2).encode())
+    return report
+
+
+def _input_shapes(request: ExportRequest, loaded: LoadedModel) -> list[list[int]]:
+    shapes = request.inputs or [list(shape) for shape in loaded.input_shapes]
+    if not shapes:
+        raise InputRefused(
+            request.model, "the shape of its input is not known", "one --input for each input", "--input 1x3x224x224"
+        )
+    return shapes
+
+
+def _try_forward(loaded: LoadedModel, examples: Sequence[torch.Tensor]) -> None:
+    """Runs the model once as it is, so that its own errors are told from the exporter's."""
+    try:
+        with torch.no_grad():
+            loaded.module(*examples)
+    except InputRefused:
+        raise
+    except (Exception, SystemExit) as error:
+        shapes = ", ".join("x".join(map(str, example.shape)) for example in examples)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise InputRefused(
+            loaded.name,
+            f"its forward fails on input {shapes}: {type(error).__name__}: {error} ({place})",
+            "a forward that runs",
+            "check --input, --kwargs and the model",
+        ) from error
+
+
+def _preprocessing(loaded: LoadedModel) -> dict[str, str]:
+    """How images are normalised, where the zoo knows: the shipped networks saw digits, the large ones ImageNet."""
+    if loaded.weights == "shipped":
+        return Preprocessing((digits.MEAN,), (digits.DEVIATION,)).to_metadata()
+    if loaded.name in catalogue() and loaded.input_shapes[0][2:] == IMAGENET[1:]:
+        return Preprocessing(IMAGENET_MEAN, IMAGENET_DEVIATION).to_metadata()
+    return {}
+
+
+def _parity_inputs(
+    shapes: Sequence[Sequence[int]], request: ExportRequest, on_digits: bool
+) -> tuple[list[NDArray[Any]], str]:
+    if on_digits and tuple(shapes[0][1:]) == digits.IMAGE_SHAPE:
+        images, _ = digits.held_out()
+        blank = np.zeros_like(images[:1])
+        inputs, source = [np.concatenate([images[: PARITY_DIGITS - 1], blank])], "held-out digits, and a blank image"
+    else:
+        count = min(sample_count(shape) for shape in shapes)
+        inputs = [random_samples(shape, count, request.seed + index) for index, shape in enumerate(shapes)]
+        source = "random images, a blank one and a constant one"
+    if request.dynamic == "none":
+        size = shapes[0][0]
+        inputs = [array[-size:] for array in inputs]
+    return inputs, source
+
+
+def _parity(
+    model: nn.Module, path: Path, runners: Sequence[str], inputs: Sequence[NDArray[Any]]
+) -> dict[str, RunnerResult]:
+    proto = onnx.load(str(path))
+    names = [value.name for value in proto.graph.input]
+    reference = PyTorchRunner(model, names, [value.name for value in proto.graph.output])
+    feeds = dict(zip(names, inputs, strict=True))
+    return check(reference, proto, {name: RUNNERS[name] for name in runners}, feeds)
+
+
+def _accuracy(model: nn.Module, path: Path, batched: bool) -> dict[str, Any]:
+    """Top-1 on the held-out digits, PyTorch and the exported file side by side."""
+    images, labels = digits.held_out()
+    proto = onnx.load(str(path))
+    names, outputs = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
+    size = ACCURACY_BATCH if batched else 1
+    chosen: dict[str, NDArray[Any]] = {}
+    for runner in (PyTorchRunner(model, names, outputs), OnnxRuntimeRunner(path)):
+        batches = (images[first : first + size] for first in range(0, len(images), size))
+        chosen[runner.name] = np.concatenate([runner.infer({names[0]: b})[outputs[0]].argmax(axis=1) for b in batches])
+    top1 = {name: float((classes == labels).mean()) for name, classes in chosen.items()}
+    disagreements = int((chosen["pytorch"] != chosen["onnxruntime"]).sum())
+    return {"dataset": digits.SOURCE, "samples": len(labels), "top1": top1, "disagreements": disagreements}
+
+
+def _report(
+    request: ExportRequest,
+    loaded: LoadedModel,
+    shapes: Sequence[Sequence[int]],
+    sign_zero_changes: int,
+    exported: ExportedFile,
+    results: Mapping[str, RunnerResult],
+    source: str,
+    accuracy: dict[str, Any] | None,
+) -> dict[str, Any]:
+    inspection = inspect_file(exported.path)
+    failures = [f"{name}: {failure}" for name, result in results.items() for failure in result.failures]
+    return {
+        "model": request.model,
+        "passed": not failures,
+        "failures": failures,
+        "weights": loaded.weights,
+        "weights_description": loaded.description,
+        "inputs": [list(shape) for shape in shapes],
+        "dynamic": request.dynamic,
+        "precision": request.precision,
+        "exporter": request.exporter,
+        "sign_zero": {"asked": request.sign_zero, "layers_changed": sign_zero_changes},
+        "float_bytes": exported.float_bytes,
+        **inspection.to_json(),
+        "parity_inputs": source,
+        "parity": {name: result.to_json() for name, result in results.items()},
+        "accuracy": accuracy,
+        "passes": [asdict(record) for record in exported.records],
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")}
+    return {"bnn_deploy": bnn_deploy.__version__, "python": platform.python_version(), **packages}
+
+
+def main(folder: Path) -> int:
+    """Reads the request from `folder`, does it, and writes the outcome there. The parent process reads it."""
+    started = time.monotonic()
+
+    def progress(stage: str) -> None:
+        (folder / STAGE).write_text(stage)
+        print(f"[{time.monotonic() - started:5.1f} s] {stage}", file=sys.stderr, flush=True)
+
+    request = ExportRequest(**json.loads((folder / REQUEST).read_text()))
+    outcome: dict[str, Any] = {"report": None, "error": None}
+    try:
+        outcome["report"] = export_and_check(request, folder, progress)
+    except InputRefused as error:
+        outcome["error"] = {
+            "kind": "refused",
+            **{key: getattr(error, key) for key in ("where", "found", "wanted", "fix")},
+        }
+    except BnnDeployError as error:
+        outcome["error"] = {"kind": "failed", "message": str(error)}
+    except Exception:
+        outcome["error"] = {"kind": "internal", "message": traceback.format_exc()}
+    write_atomically(folder / OUTCOME, json.dumps(outcome).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
