@@ -1,0 +1,86 @@
+"""`bnn-deploy run`: one inference of an exported file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnn_deploy.cli import output
+from bnn_deploy.cli.files import model_file
+from bnn_deploy.errors import InputRefused
+
+LARGEST_SCORES = 5
+SHOWN_VALUES = 8
+
+
+class RunnerName(StrEnum):
+    """What `--runner` takes."""
+
+    ONNXRUNTIME = "onnxruntime"
+    ONNXRUNTIME_UNOPTIMISED = "onnxruntime-unoptimised"
+    REFERENCE = "reference"
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file, or a folder that export wrote.")],
+    input_: Annotated[
+        list[str],
+        typer.Option(
+            "--input", "-i", metavar="FILE", help="An .npy file or an image; NAME=FILE where there are several."
+        ),
+    ],
+    runner: Annotated[RunnerName, typer.Option(help="What runs it.")] = RunnerName.ONNXRUNTIME,
+    mean: Annotated[
+        str | None, typer.Option(metavar="M[,M,M]", help="For images; exported zoo models know theirs.")
+    ] = None,
+    deviation: Annotated[str | None, typer.Option(metavar="D[,D,D]", help="For images, likewise.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all outputs to an .npz file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all outputs as JSON.")] = False,
+) -> int:
+    """Run an exported file once and print what comes out."""
+    import numpy as np
+    import onnx
+
+    from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_feeds
+    from bnn_deploy.inspection import load_model
+    from bnn_deploy.pipeline import RUNNERS
+
+    path = model_file(file)
+    model: onnx.ModelProto = load_model(path)
+    preprocessing = preprocessing_of(model)
+    if mean is not None or deviation is not None:
+        preprocessing = Preprocessing(_numbers("--mean", mean or "0"), _numbers("--deviation", deviation or "1"))
+    feeds = read_feeds(model, input_, preprocessing)
+    with RUNNERS[runner](model) as chosen:
+        outputs = chosen.infer(feeds)
+    if save is not None:
+        np.savez(save, allow_pickle=False, **outputs)
+    if json:
+        output.print_json({"runner": str(runner), "outputs": {name: array.tolist() for name, array in outputs.items()}})
+    else:
+        for name, array in outputs.items():
+            _show(name, array)
+    return 0
+
+
+def _show(name: str, array: Any) -> None:
+    """Class scores as the largest few of each sample, anything else as its first values."""
+    typer.echo(f"{name}: {'x'.join(map(str, array.shape))} {array.dtype}")
+    if array.ndim != 2:
+        typer.echo("  " + " ".join(f"{value:.6g}" for value in array.flat[:SHOWN_VALUES]))
+        return
+    rows = []
+    for sample, scores in enumerate(array):
+        order = (-scores).argsort()[:LARGEST_SCORES]
+        rows += [{"sample": str(sample), "class": str(index), "score": f"{scores[index]:.4f}"} for index in order]
+    output.print_table(("sample", "class", "score"), rows, right=("sample", "class", "score"))
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputRefused(f"{option} {text!r}", "not numbers", "one number, or one a channel: 0.5,0.5,0.5") from None
