@@ -47,9 +47,9 @@ class BinarizeConfig:
 
     Why the weights' threshold is multiplied by the scale: binarised weights are ±a, not ±1, so how far a latent weight
     has run past its level is measured in multiples of a. With a typical a of 0.05 a fixed threshold of 1.3 would never
-    stop any weight. Where a = 0 the product is a band of no width: it holds weights that are exactly 0, but not those so
-    small that their mean has rounded to 0, which would then never move again. There the threshold stands alone. Scales
-    2 and 3 have their papers' own clip at 1.
+    stop any weight. Where a = 0 the product is a band of no width: it holds weights that are exactly 0, but not those
+    so small that their mean has rounded to 0, which would then never move again. There the threshold stands alone.
+    Scales 2 and 3 have their papers' own clip at 1.
 
     The clamp to ±1 is a value inside forward; the parameter is not written (see `clamp_latent_weights_`).
 
