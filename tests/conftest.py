@@ -1,0 +1,96 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports torch: the tests run side by side, a process a core, so each takes one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the source tree."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs `bnn-deploy` with the given arguments in this process."""
+    from bnn_deploy.cli.main import main
+
+    def run(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        status = main(arguments)
+        return Outcome(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def networks() -> ModuleType:
+    """The small networks of `networks.py`, which stands beside this file and in no package."""
+    spec = importlib.util.spec_from_file_location("networks", Path(__file__).with_name("networks.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A network of `networks.py`, the file that it was exported to, and inputs with exact zeros among them."""
+
+    module: Any
+    path: Path
+    feeds: dict[str, Any]
+
+    def proto(self) -> Any:
+        """The file as a ModelProto, a new one each time: tests change it."""
+        import onnx
+
+        return onnx.load(str(self.path))
+
+
+@pytest.fixture(scope="session")
+def deployed(networks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployed]:
+    """Exports a network by name; once a session for each name, seed and exporter, for it takes a second."""
+    folder = tmp_path_factory.mktemp("deployed")
+
+    @cache
+    def export(name: str, *, seed: int = 0, exporter: str = "dynamo") -> Deployed:
+        import onnx
+        import torch
+
+        from bnn_deploy.export import export_onnx
+        from bnn_deploy.samples import random_samples
+
+        module, path = networks.make(name, seed), folder / f"{name}-{seed}-{exporter}.onnx"
+        export_onnx(module, [torch.zeros(shape) for shape in module.shapes], path, exporter=exporter)
+        names = [value.name for value in onnx.load(str(path)).graph.input]
+        arrays = [random_samples(shape, 6, seed + index) for index, shape in enumerate(module.shapes)]
+        return Deployed(module, path, dict(zip(names, arrays, strict=True)))
+
+    return export
