@@ -95,7 +95,8 @@ def pack_levels(values: NDArray[np.int8], levels: Levels) -> NDArray[np.int32]:
 def unpack_levels(words: NDArray[np.int32], channels: int, levels: Levels) -> NDArray[np.int8]:
     """The inverse of `pack_levels`. words: [..., planes * ceil(C / 32)] int32 -> [..., channels] int8."""
     if levels is Levels.TERNARY:
-        positive, negative = np.split(words, 2, axis=-1)
+        plane_words = words_for(channels)
+        positive, negative = words[..., :plane_words], words[..., plane_words:]
         return unpack_bits(positive, channels).astype(np.int8) - unpack_bits(negative, channels).astype(np.int8)
     bits = unpack_bits(words, channels)
     low = -1 if levels is Levels.BIPOLAR else 0

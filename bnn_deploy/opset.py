@@ -2,13 +2,14 @@
 
 Two levels. The training-level ops are what the modules emit when they are exported; they take real tensors. The
 deploy-level ops are what the passes make of them; they take packed bits (see `bits`). Every op has an ONNX function
-body (`passes/function_bodies.py`), so a file that uses them runs where nobody has heard of this project.
+body (`functions/`), so a file that uses them runs where nobody has heard of this project.
 
 No name here is the name of a standard ONNX op: TensorRT looks a function up by its name alone, without the domain.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from bnn_deploy.bits import Levels
@@ -45,6 +46,10 @@ LAYER_OPS: Final = CONV_OPS + LINEAR_OPS
 PACKED_LAYER_OPS: Final = (PACKED_CONV2D, PACKED_TERNARY_CONV2D, PACKED_LINEAR, PACKED_TERNARY_LINEAR)
 DEPLOY_OPS: Final = (*PACK_OPS.values(), *LAYER_OPS)
 
+# Metadata of a node that stands for more than itself: the names by which the parity harness knows what is in it.
+PACK_NAME: Final = "bnn_deploy.pack"  # the binarisation that a fused layer absorbed
+LAYER_NAMES: Final = "bnn_deploy.layers"  # the layers that were merged, in the order of their outputs, with commas
+
 WEIGHT_SCALES: Final = ("none", "tensor", "channel")
 
 
@@ -67,3 +72,58 @@ class OccurrenceNames:
 def binarize_node_name(layer: str) -> str:
     """The name of the node that binarises the input of `layer`, before it is made unique."""
     return f"{layer}/{BINARIZE}"
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a packed convolution does behind its accumulator, in this order, all in float32:
+
+    1. `z = scale[o] * accumulator`, then `z = z + bias[o]`
+    2. `residual`: `z = z + residual`, a [N, O, H', W'] tensor
+    3. `activation`: `PRelu`: `z = z if z >= 0 else slope[o] * z`, then `z = z + shift[o]`;
+       `Clip`: `z = min(max(z, clip_low), clip_high)`
+    4. `y = z`; `packs`: also `bits = lower[o] <= z <= upper[o]`, packed
+
+    An op of its own for each combination: a function body has a fixed number of inputs.
+    """
+
+    residual: bool = False
+    activation: str = ""
+    packs: bool = False
+
+    @property
+    def op_type(self) -> str:
+        """`PackedConv2d`, `PackedConv2dAddPRelu`, `PackedConv2dAddPack`..."""
+        return f"{PACKED_CONV2D}{'Add' if self.residual else ''}{self.activation}{'Pack' if self.packs else ''}"
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The inputs behind packed, weight, scale and bias, in order."""
+        residual = ("residual",) if self.residual else ()
+        activation = ("slope", "shift") if self.activation == PRELU else ()
+        return residual + activation + (("lower", "upper") if self.packs else ())
+
+
+PRELU: Final = "PRelu"
+CLIP: Final = "Clip"
+EPILOGUES: Final = {
+    epilogue.op_type: epilogue
+    for epilogue in (
+        Epilogue(residual, activation, packs)
+        for residual in (False, True)
+        for activation in ("", PRELU, CLIP)
+        for packs in (False, True)
+    )
+}
+FUSED_CONV_OPS: Final = tuple(op_type for op_type in EPILOGUES if op_type != PACKED_CONV2D)
+
+# Deploy level: bits in, bits out. (packed, weight, lower, upper) -> bits where lower[o] <= accumulator <= upper[o].
+PACKED_CONV2D_BITS: Final = "PackedConv2dBits"
+PACKED_LINEAR_BITS: Final = "PackedLinearBits"
+BITS_OPS: Final = (PACKED_CONV2D_BITS, PACKED_LINEAR_BITS)
+# Every op that holds 1-bit weights, fused or not.
+WEIGHT_OPS: Final = (*LAYER_OPS, *FUSED_CONV_OPS, *BITS_OPS)
+# (x, lower, upper) -> bits where lower[c] <= x <= upper[c].
+PACK_INTERVAL: Final = "PackInterval"
+# (packed, flip) -> bits: flip ^ OR over the window of (packed ^ flip); AND for channels whose flip bit is 1.
+PACKED_MAX_POOL2D: Final = "PackedMaxPool2d"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bnn_deploy import opset
+from bnn_deploy.functions import function_body
 from bnn_deploy.passes.base import Pass, PassResult
-from bnn_deploy.passes.function_bodies import function_body
 
 
 class AttachFunctionsPass(Pass):
@@ -21,9 +21,11 @@ class AttachFunctionsPass(Pass):
         changes = 0
         for op_type in sorted(used):
             function = ir.serde.deserialize_function(function_body(op_type))
-            if function.identifier() not in model.functions:
-                model.functions[function.identifier()] = function
-                changes += 1
+            # ONNX wants a body and its model to agree on the version of every op in the body.
+            function.opset_imports[""] = model.graph.opset_imports.get("", opset.ONNX_OPSET)
+            changes += function.identifier() not in model.functions
+            # Also where there is one: the general passes that ran before have rewritten it.
+            model.functions[function.identifier()] = function
         if used:
             model.graph.opset_imports[opset.DOMAIN] = opset.VERSION
         return self.done(model, changes)

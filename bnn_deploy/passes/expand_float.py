@@ -2,13 +2,15 @@ r"""The opposite of this project, for comparison: binary layers become plain flo
 
 It is what stock tools make of a binary network today, and so the baseline for file size and speed.
 
-    BinaryConv2d(x, w[, b]) -> Conv(Pad(x), alpha * sign(w)[, b])        BinaryLinear(x, w[, b]) -> MatMul(x, (alpha * sign(w))^T) [+ b]
+    BinaryConv2d(x, w[, b]) -> Conv(Pad(x), alpha * sign(w)[, b])
+    BinaryLinear(x, w[, b]) -> MatMul(x, (alpha * sign(w))^T) [+ b]
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from bnn_deploy import opset
 from bnn_deploy.errors import InputRefused
@@ -29,16 +31,20 @@ class ExpandFloatPass(Pass):
                     node.name or node.op_type, "the weights are computed from the network's input", "constant weights"
                 )
             alpha = weight_scale(latent, attribute(node, "weight_scale"), bool(attribute(node, "weight_clamp")))
-            weight = np.where(latent >= 0, 1.0, -1.0) * alpha.reshape(-1, *[1] * (latent.ndim - 1))
+            sign = np.where(latent >= 0, 1.0, -1.0)
+            if attribute(node, "weight_zero") == "zero":
+                sign[latent == 0] = 0.0
+            weight = (sign * alpha.reshape(-1, *[1] * (latent.ndim - 1))).astype(np.float32)
             if node.op_type == opset.BINARY_CONV2D:
-                _to_conv(model, node, weight.astype(np.float32))
+                _to_conv(model, node, weight)
             else:
-                _to_linear(model, node, weight.astype(np.float32))
+                _to_linear(model, node, weight)
             changes += 1
         return self.done(model, changes)
 
 
-def _to_conv(model: ir.Model, node: ir.Node, weight: np.ndarray) -> None:
+def _to_conv(model: ir.Model, node: ir.Node, weight: NDArray[np.float32]) -> None:
+    """weight: [O, C / group, KH, KW], ±alpha."""
     x, nodes = node.inputs[0], []
     pads, pad_value = attribute(node, "pads"), float(attribute(node, "pad_value"))
     if pad_value != 0 and any(pads):
@@ -53,14 +59,14 @@ def _to_conv(model: ir.Model, node: ir.Node, weight: np.ndarray) -> None:
         frame = ir.node("Pad", [x, *operands], {"mode": "constant"}, name=f"{node.name}/pad")
         x, nodes, pads = frame.outputs[0], [frame], [0, 0, 0, 0]
     attributes = {name: attribute(node, name) for name in ("strides", "dilations", "group")}
-    operands = [x, add_initializer(model, f"{node.name}.weight", weight), *node.inputs[2:]]
-    conv = ir.node(
-        "Conv", operands, {**attributes, "pads": pads, "kernel_shape": list(weight.shape[2:])}, name=node.name
-    )
+    parameters = [add_initializer(model, f"{node.name}.weight", weight), *node.inputs[2:]]
+    attributes |= {"pads": pads, "kernel_shape": list(weight.shape[2:])}
+    conv = ir.node("Conv", [x, *parameters], attributes, name=node.name)
     replace(node, [*nodes, conv], conv.outputs[0])
 
 
-def _to_linear(model: ir.Model, node: ir.Node, weight: np.ndarray) -> None:
+def _to_linear(model: ir.Model, node: ir.Node, weight: NDArray[np.float32]) -> None:
+    """weight: [O, C], ±alpha."""
     transposed = add_initializer(model, f"{node.name}.weight", np.ascontiguousarray(weight.T))
     product = ir.node("MatMul", [node.inputs[0], transposed], name=node.name)
     nodes = [product]

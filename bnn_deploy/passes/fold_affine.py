@@ -11,13 +11,15 @@ Derived in float64, rounded once.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnn_deploy import opset
 from bnn_deploy.passes.base import Declined, Pass, PassResult
-from bnn_deploy.passes.epilogue import declines_to_fold, read_epilogue, write_epilogue
+from bnn_deploy.passes.epilogue import ScaleAndBias, declines_to_fold, read_epilogue, unrepresentable, write_epilogue
 from bnn_deploy.passes.graph import constant, is_op, nodes_of
 
 _OPS = ("Mul", "Div", "Add", "Sub")
@@ -33,26 +35,20 @@ class FoldAffinePass(Pass):
             if match is None:
                 continue
             layer, operand, layer_first = match
-            outputs = len(read_epilogue(layer)[0])
-            per_channel = _per_channel(operand, outputs, spatial=layer.op_type in opset.CONV_OPS)
-            if per_channel is None:
-                reason = f"its constant has shape {list(operand.shape)}, not one value per output channel"
-            elif node.op_type == "Div" and (not layer_first or not per_channel.all()):
-                reason = "it divides by the layer's output or by 0"
-            else:
-                reason = declines_to_fold(layer)
-            if reason or per_channel is None:
-                declined.append(
-                    Declined(layer.name or layer.op_type, f"{node.op_type} {node.name} was not folded: {reason}")
-                )
+            reason = declines_to_fold(layer) or _cannot_fold(node, layer, operand, layer_first)
+            if not reason:
+                epilogue = _folded(node.op_type, layer, operand, layer_first)
+                reason = unrepresentable(epilogue)
+            if reason:
+                where = layer.name or layer.op_type
+                declined.append(Declined(where, f"{node.op_type} {node.name} was not folded: {reason}"))
                 continue
-            scale, bias = _folded(node.op_type, layer_first, *read_epilogue(layer), per_channel)
-            write_epilogue(model, layer, scale, bias, absorbed=node)
+            write_epilogue(model, layer, epilogue, absorbed=node)
             changes += 1
         return self.done(model, changes, declined)
 
 
-def _match(node: ir.Node) -> tuple[ir.Node, NDArray[np.float64], bool] | None:
+def _match(node: ir.Node) -> tuple[ir.Node, NDArray[Any], bool] | None:
     """(layer, constant, whether the layer is the left operand), or None."""
     for index in (0, 1):
         value, other = node.inputs[index], node.inputs[1 - index]
@@ -60,28 +56,43 @@ def _match(node: ir.Node) -> tuple[ir.Node, NDArray[np.float64], bool] | None:
         if producer is not None and is_op(producer, *opset.LAYER_OPS):
             array = constant(other)
             if array is not None:
-                return producer, array.astype(np.float64), index == 0
+                return producer, array, index == 0
     return None
 
 
-def _per_channel(operand: NDArray[np.float64], outputs: int, *, spatial: bool) -> NDArray[np.float64] | None:
-    """The constant as [O], or None where it varies over anything but the channel axis. Output: [N, O, H, W] or [N, O]."""
-    rank = 4 if spatial else 2
-    if operand.size == 1:
-        return np.full(outputs, operand.item())
-    aligned = (1,) * (rank - operand.ndim) + operand.shape
-    if len(aligned) != rank or aligned != (1, outputs, 1, 1)[:rank]:
+def _cannot_fold(node: ir.Node, layer: ir.Node, operand: NDArray[Any], layer_first: bool) -> str:
+    if _per_channel(layer, operand) is None:
+        return f"its constant has shape {list(operand.shape)}, not one value per output channel"
+    if node.op_type == "Div" and (not layer_first or not operand.all()):
+        return "it divides by the layer's output or by 0"
+    return ""
+
+
+def _folded(op_type: str, layer: ir.Node, operand: NDArray[Any], layer_first: bool) -> ScaleAndBias:
+    scale, bias = read_epilogue(layer)
+    c = _per_channel(layer, operand)
+    if c is None:
+        raise ValueError(f"{layer.name}: the constant does not vary by output channel alone")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if op_type == "Mul":
+            return scale * c, bias * c
+        if op_type == "Div":
+            return scale / c, bias / c
+        if op_type == "Add":
+            return scale, bias + c
+        return (scale, bias - c) if layer_first else (-scale, c - bias)
+
+
+def _per_channel(layer: ir.Node, operand: NDArray[Any]) -> NDArray[np.float64] | None:
+    """The constant as [O], or None where it varies over anything but channels, or has more axes than the output.
+
+    The output is [N, O, H, W] or [N, O].
+    """
+    rank = 4 if layer.op_type in opset.CONV_OPS else 2
+    outputs = len(read_epilogue(layer)[0])
+    if operand.ndim > rank:
         return None
-    return operand.reshape(outputs)
-
-
-def _folded(
-    op_type: str, layer_first: bool, scale: NDArray[np.float64], bias: NDArray[np.float64], c: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if op_type == "Mul":
-        return scale * c, bias * c
-    if op_type == "Div":
-        return scale / c, bias / c
-    if op_type == "Add":
-        return scale, bias + c
-    return (scale, bias - c) if layer_first else (-scale, c - bias)
+    if operand.size == 1:
+        return np.full(outputs, operand.item(), np.float64)
+    aligned = (1,) * (rank - operand.ndim) + operand.shape
+    return operand.astype(np.float64).reshape(outputs) if aligned == (1, outputs, 1, 1)[:rank] else None

@@ -2,7 +2,9 @@ r"""BatchNorm after a 1-bit layer disappears into the layer's scale and bias.
 
 With the layer's epilogue `y = scale * acc + bias` and BatchNorm in evaluation mode, per output channel,
 
-    gamma * (y - mean) / sqrt(var + eps) + beta = (k * scale) * acc + (k * (bias - mean) + beta),   k = gamma / sqrt(var + eps)
+    gamma * (y - mean) / sqrt(var + eps) + beta = (k * scale) * acc + (k * (bias - mean) + beta)
+
+    k = gamma / sqrt(var + eps)
 
 It holds for every gamma: negative (scale changes sign) and 0 (scale 0, bias beta). Derived in float64, rounded once.
 """
@@ -14,7 +16,7 @@ import onnx_ir as ir
 
 from bnn_deploy import opset
 from bnn_deploy.passes.base import Declined, Pass, PassResult
-from bnn_deploy.passes.epilogue import declines_to_fold, read_epilogue, write_epilogue
+from bnn_deploy.passes.epilogue import ScaleAndBias, declines_to_fold, read_epilogue, unrepresentable, write_epilogue
 from bnn_deploy.passes.graph import attribute, constant, is_op, nodes_of
 
 
@@ -28,12 +30,14 @@ class FoldBatchNormPass(Pass):
             if layer is None or not is_op(layer, *opset.LAYER_OPS):
                 continue
             reason = declines_to_fold(layer) or _cannot_fold(norm)
+            if not reason:
+                epilogue = _folded(layer, norm)
+                reason = unrepresentable(epilogue)
             if reason:
-                declined.append(
-                    Declined(layer.name or layer.op_type, f"BatchNorm {norm.name} was not folded: {reason}")
-                )
+                where = layer.name or layer.op_type
+                declined.append(Declined(where, f"BatchNorm {norm.name} was not folded: {reason}"))
                 continue
-            _fold(model, layer, norm)
+            write_epilogue(model, layer, epilogue, absorbed=norm)
             changes += 1
         return self.done(model, changes, declined)
 
@@ -46,8 +50,9 @@ def _cannot_fold(norm: ir.Node) -> str:
     return ""
 
 
-def _fold(model: ir.Model, layer: ir.Node, norm: ir.Node) -> None:
+def _folded(layer: ir.Node, norm: ir.Node) -> ScaleAndBias:
     gamma, beta, mean, variance = (np.asarray(constant(operand), np.float64) for operand in norm.inputs[1:5])
-    factor = gamma / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
     scale, bias = read_epilogue(layer)
-    write_epilogue(model, layer, factor * scale, factor * (bias - mean) + beta, absorbed=norm)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factor = gamma / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
+        return factor * scale, factor * (bias - mean) + beta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -18,7 +18,7 @@ _EXACT = "bnn_deploy.float64"
 def nodes_of(model: ir.Model, *op_types: str, domain: str = opset.DOMAIN) -> Iterator[ir.Node]:
     """The nodes of the given types, in graph order. The graph may be edited while iterating."""
     for node in list(model.graph):
-        if node.domain == domain and node.op_type in op_types:
+        if node.graph is not None and node.domain == domain and node.op_type in op_types:
             yield node
 
 
@@ -60,10 +60,9 @@ def constant(value: ir.Value | None) -> NDArray[Any] | None:
         feeds[operand.name] = array
     if not feeds:
         return None
-    opsets = dict(node.graph.opset_imports) if node.graph is not None else {}
-    results = ReferenceEvaluator(ir.serde.serialize_node(node), opsets=opsets or {"": opset.ONNX_OPSET}).run(
-        None, feeds
-    )
+    version = node.graph.opset_imports.get("", opset.ONNX_OPSET) if node.graph is not None else opset.ONNX_OPSET
+    evaluator = ReferenceEvaluator(ir.serde.serialize_node(node), opsets={"": version})
+    results = cast(list[Any], evaluator.run(None, feeds))
     return np.asarray(results[0])
 
 
@@ -79,8 +78,8 @@ def add_initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value
     while free in model.graph.initializers:
         suffix += 1
         free = f"{name}.{suffix}"
-    tensor = ir.tensor(np.ascontiguousarray(array), name=free)
-    value = ir.Value(name=free, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=free)  # np.ascontiguousarray makes a scalar a vector
+    value = ir.Value(name=free, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     model.graph.register_initializer(value)
     return value
 
@@ -110,16 +109,34 @@ def exact_value(value: ir.Value | None) -> NDArray[np.float64]:
 
 
 def replace(old: ir.Node, new: Sequence[ir.Node], output: ir.Value) -> None:
-    """Puts `new` where `old` stands; `output` takes the place, name, type and shape of old's first output."""
+    """Puts `new` where `old` stands; `output` takes the place, name, type and shape of old's first output.
+
+    An `output` that has a shape keeps its own.
+    """
     original = old.outputs[0]
     output.name, output.type = original.name, original.type
-    output.shape = original.shape if output.shape is None else output.shape
+    original.shape = output.shape = original.shape if output.shape is None else output.shape
     graph = old.graph
     if graph is None:
         raise ValueError(f"{old.name} belongs to no graph")
     ir.convenience.replace_nodes_and_values(graph, old, [old], list(new), [original], [output])
 
 
-def rename_apart(value: ir.Value, name: str) -> None:
-    """Names a value of ours by the node that makes it."""
-    value.name = name
+def remove_unread(*values: ir.Value | None) -> None:
+    """Removes those of `values` that nobody reads, with what makes them and whatever only that read.
+
+    A pass that has rewritten a node calls it on what the node read. What is dead would go away at the end of the
+    pipeline anyway, but until then `only_consumer` would count it as a reader.
+    """
+    pending = [value for value in values if value is not None]
+    while pending:
+        value = pending.pop()
+        node = value.producer()
+        if value.uses() or value.is_graph_output() or value.is_graph_input():
+            continue
+        if node is None:
+            if value.is_initializer() and value.graph is not None and value.name is not None:
+                value.graph.initializers.pop(value.name, None)
+        elif node.graph is not None and not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            pending.extend(operand for operand in node.inputs if operand is not None)
+            node.graph.remove(node, safe=True)

@@ -2,7 +2,9 @@
 
 They stay in float because something else wants real numbers: a float convolution, an output, an addition.
 
-    bipolar:  Where(x >= 0, 1, -1)                     ternary:  Where(x > 0, 1, Where(x >= 0, 0, -1))
+    bipolar:   Where(x >= 0, 1, -1)
+    unipolar:  Where(x > 0, 1, 0)
+    ternary:   Where(x > 0, 1, Where(x >= 0, 0, -1))
 
 `Sign` would not do: it makes 0 of 0 and NaN of NaN.
 """
@@ -24,7 +26,7 @@ class LowerBinarizePass(Pass):
     def call(self, model: ir.Model) -> PassResult:
         changes, declined = 0, []
         for node in nodes_of(model, opset.BINARIZE):
-            if not list(node.outputs[0].uses()) and not node.outputs[0].is_graph_output():
+            if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
                 continue  # dead; the clean-up after this pass takes it away
             readers = ", ".join(sorted({use.node.op_type for use in node.outputs[0].uses()})) or "the network's output"
             declined.append(
@@ -39,20 +41,24 @@ def _lower(model: ir.Model, node: ir.Node) -> None:
     levels = Levels(attribute(node, "levels"))
     x = node.inputs[0]
     dtype = (x.dtype if x is not None and x.dtype is not None else ir.DataType.FLOAT).numpy()
-    zero, one, minus = (
-        add_initializer(model, f"{node.name}.{name}", np.array(value, dtype))
-        for name, value in (("zero", 0), ("one", 1), ("minus_one", -1))
-    )
-    not_negative = ir.node("GreaterOrEqual", [x, zero], name=f"{node.name}/not_negative")
-    low, high = (zero, one) if levels is Levels.UNIPOLAR else (minus, one)
-    condition, nodes = not_negative, [not_negative]
-    if levels is not Levels.BIPOLAR:
-        condition = ir.node("Greater", [x, zero], name=f"{node.name}/positive")
-        nodes = [condition]
-    otherwise = low
-    if levels is Levels.TERNARY:
-        inner = ir.node("Where", [not_negative.outputs[0], zero, minus], name=f"{node.name}/not_positive")
-        nodes = [not_negative, inner, condition]
-        otherwise = inner.outputs[0]
-    select = ir.node("Where", [condition.outputs[0], high, otherwise], name=f"{node.name}/level")
-    replace(node, [*nodes, select], select.outputs[0])
+
+    def level(name: str, value: int) -> ir.Value:
+        return add_initializer(model, f"{node.name}.{name}", np.array(value, dtype))
+
+    def select(name: str, condition: ir.Node, high: ir.Value, low: ir.Value) -> ir.Node:
+        return ir.node("Where", [condition.outputs[0], high, low], name=f"{node.name}/{name}")
+
+    zero, one = level("zero", 0), level("one", 1)
+    low, nodes = zero, []
+    if levels is not Levels.UNIPOLAR:
+        not_negative = ir.node("GreaterOrEqual", [x, zero], name=f"{node.name}/not_negative")
+        minus_one = level("minus_one", -1)
+        if levels is Levels.BIPOLAR:
+            chosen = select("level", not_negative, one, minus_one)
+            replace(node, [not_negative, chosen], chosen.outputs[0])
+            return
+        not_positive = select("not_positive", not_negative, zero, minus_one)
+        low, nodes = not_positive.outputs[0], [not_negative, not_positive]
+    positive = ir.node("Greater", [x, zero], name=f"{node.name}/positive")
+    chosen = select("level", positive, one, low)
+    replace(node, [*nodes, positive, chosen], chosen.outputs[0])

@@ -1,8 +1,8 @@
 """Names every node by the module it comes from, as reports, messages and the parity harness know it.
 
-The modules of ours put their dotted path into the attribute `layer`. For the rest, and where a model was exported without
-it (someone called `torch.onnx.export` themselves), the exporters' own records serve: metadata (dynamo) or the node's
-name `/layer1/layer1.0/Conv` (legacy). Failing all that, a node keeps its name, a layer of ours gets its op's.
+The modules of ours put their dotted path into the attribute `layer`. For the rest, and where a model was exported
+without it (someone called `torch.onnx.export` themselves), the exporters' own records serve: metadata (dynamo) or the
+node's name `/layer1/layer1.0/Conv` (legacy). Failing all that, a node keeps its name, a layer of ours gets its op's.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ class NameLayersPass(Pass):
             if path and node.domain == "":
                 # A convolution is what its module is; what else a module does is named by the op as well.
                 node.name = unique(path if node.op_type in _LAYERS else f"{path}/{node.op_type}")
+            node.metadata_props.pop(_SCOPES, None)
         return self.done(model, changes)
 
 
 def _weight_owner(node: ir.Node) -> str:
-    """The module whose weight a float layer reads. The exporter fuses BatchNorm into it and then records the BatchNorm."""
+    """The module whose weight a float layer reads.
+
+    The exporter fuses a BatchNorm into the layer before it, and the node's metadata then speaks of the BatchNorm.
+    """
     weight = node.inputs[1] if node.op_type in _LAYERS and len(node.inputs) > 1 else None
     name = weight.name if weight is not None and weight.is_initializer() else None
     return name.removesuffix(".weight") if name is not None and name.endswith(".weight") else ""
@@ -52,6 +56,8 @@ def _module_path(node: ir.Node) -> str:
     try:
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
     except (ValueError, SyntaxError):
+        return ""
+    if not isinstance(scopes, list):
         return ""
     if not scopes and node.name and node.name.startswith("/"):
         scopes = node.name.split("/")

@@ -4,8 +4,8 @@
     becomes
     PackBipolar(x, t) -> p;  PackedConv2d(p, bits, scale, bias)
 
-The values are the same: y takes the values of its levels, and p holds which. Other readers of y keep reading y. One pack
-serves all the layers that read the same binarisation.
+The values are the same: y takes the values of its levels, and p holds which. Other readers of y keep reading y. One
+pack serves all the layers that read the same binarisation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PACKED = {
 
 
 class PackActivationsPass(Pass):
-    """Packs what `Binarize` makes, for the 1-bit layers that read it; a layer with a float input is declined by name."""
+    """Packs what `Binarize` makes, for the 1-bit layers that read it; one with a float input is declined by name."""
 
     def call(self, model: ir.Model) -> PassResult:
         changes = 0

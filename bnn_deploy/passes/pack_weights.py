@@ -5,11 +5,11 @@ output channel,
 
     conv(x, alpha[o] * sign(w))[o] + bias[o] = alpha[o] * conv(x, sign(w))[o] + bias[o]
 
-so the file needs sign(w), one bit each, and per output channel a scale and a bias. alpha is the mean of |clamp(w, -1, 1)|
-(or of |w|), taken in float64 and rounded once at the end.
+so the file needs sign(w), one bit each, and per output channel a scale and a bias. alpha is the mean of
+|clamp(w, -1, 1)| (or of |w|), taken in float64 and rounded once at the end.
 
-The result is `BinaryWeightConv2d` / `BinaryWeightLinear`: 1-bit weights, float activations. `pack_activations` then turns
-those whose input is binarised into fully binary layers; what stays is a W1A16 layer.
+The result is `BinaryWeightConv2d` / `BinaryWeightLinear`: 1-bit weights, float activations. `pack_activations` then
+turns those whose input is binarised into fully binary layers; what stays is a W1A16 layer.
 """
 
 from __future__ import annotations

@@ -6,34 +6,65 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass, IdentityEliminationPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    DeduplicateInitializersPass,
+    IdentityEliminationPass,
+    RemoveUnusedNodesPass,
+)
 
 from bnn_deploy import opset
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.passes.absorb_threshold import AbsorbThresholdPass
 from bnn_deploy.passes.attach_functions import AttachFunctionsPass
 from bnn_deploy.passes.base import Declined, PassResult
+from bnn_deploy.passes.chain_bits import ChainBitsPass
+from bnn_deploy.passes.clear_records import ClearRecordsPass
 from bnn_deploy.passes.expand_float import ExpandFloatPass
 from bnn_deploy.passes.fold_affine import FoldAffinePass
 from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
+from bnn_deploy.passes.fuse_epilogue import FuseEpiloguePass
+from bnn_deploy.passes.fuse_pack import FusePackPass
 from bnn_deploy.passes.hoist_reshapes import HoistReshapesPass
 from bnn_deploy.passes.lower_binarize import LowerBinarizePass
+from bnn_deploy.passes.merge_twins import MergeTwinsPass
 from bnn_deploy.passes.name_layers import NameLayersPass
+from bnn_deploy.passes.narrow_levels import NarrowLevelsPass
 from bnn_deploy.passes.pack_activations import PackActivationsPass
+from bnn_deploy.passes.pack_pool import PackPoolPass
 from bnn_deploy.passes.pack_weights import PackWeightsPass
 
 
 def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
-    """The pipeline. Each line is one transformation; `docs/passes.md` shows the graph after each."""
+    """The pipeline. Each line is one transformation; `docs/passes.md` has them in a table.
+
+    Passes decide by who reads a tensor, so what a pass leaves dead is taken away before the next that asks.
+    """
     return (
         IdentityEliminationPass(),
         NameLayersPass(),
-        HoistReshapesPass(),
+        ClearRecordsPass(),
+        # 1-bit layers
         PackWeightsPass(),
+        HoistReshapesPass(),  # also above the reshapes to rows that packing the weights of a linear layer brings
         PackActivationsPass(),
+        RemoveUnusedNodesPass(),
+        NarrowLevelsPass(),
+        # constants
         FoldAffinePass(),  # before the BatchNorm, and
         FoldBatchNormPass(),
         FoldAffinePass(),  # behind it
+        AbsorbThresholdPass(),
+        # kernels
+        MergeTwinsPass(),  # before their shortcuts are fused, or
+        FuseEpiloguePass(),
+        MergeTwinsPass(),  # with them
+        PackPoolPass(),
+        FusePackPass(),
+        ChainBitsPass(),
+        # the rest
         LowerBinarizePass(),
+        DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
         AttachFunctionsPass(),
@@ -46,6 +77,7 @@ def float_passes() -> tuple[ir.passes.PassBase, ...]:
         IdentityEliminationPass(),
         NameLayersPass(),
         ExpandFloatPass(),
+        ClearRecordsPass(),
         LowerBinarizePass(),
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
