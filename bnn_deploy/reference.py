@@ -59,6 +59,28 @@ def epilogue(
     return scale.astype(np.float64).reshape(shape) * accumulator + bias.astype(np.float64).reshape(shape)
 
 
+def behind_epilogue(
+    y: NDArray[np.float64],
+    *,
+    channel_axis: int,
+    residual: NDArray[Any] | None = None,
+    slope: NDArray[Any] | None = None,
+    shift: NDArray[Any] | None = None,
+    clip: tuple[float, float] | None = None,
+) -> NDArray[np.float64]:
+    """What may follow the epilogue, in the order of `opset.Epilogue`, in float64: residual, PReLU and shift, or clip.
+
+    y, residual: [N, O, H, W]; slope, shift: [O]; clip: (low, high).
+    """
+    shape = [1] * y.ndim
+    shape[channel_axis] = -1
+    if residual is not None:
+        y = y + residual
+    if slope is not None and shift is not None:
+        y = np.where(y >= 0, y, slope.astype(np.float64).reshape(shape) * y) + shift.astype(np.float64).reshape(shape)
+    return y if clip is None else np.clip(y, *clip)
+
+
 def _convolve(x: NDArray[Any], weight: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
     top, left, bottom, right = geometry.pads
     framed = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=geometry.pad_value)

@@ -37,7 +37,9 @@ class Difference:
 
 
 def difference(expected: NDArray[Any], found: NDArray[Any]) -> Difference:
-    """The difference of two arrays of one shape. Two NaNs agree, and so do two equal infinities."""
+    """The difference of two arrays; infinite where their shapes differ. Two NaNs agree, and two equal infinities."""
+    if expected.shape != found.shape:
+        return Difference(float("inf"), tolerance_of(expected.astype(np.float64)))
     wide_expected, wide_found = expected.astype(np.float64), found.astype(np.float64)
     agree = (wide_expected == wide_found) | (np.isnan(wide_expected) & np.isnan(wide_found))
     with np.errstate(invalid="ignore"):
@@ -50,6 +52,11 @@ def tolerance_of(expected: NDArray[np.float64]) -> float:
     """`FLOAT_TOLERANCE` times the largest finite magnitude."""
     finite = np.abs(expected[np.isfinite(expected)])
     return FLOAT_TOLERANCE * float(finite.max(initial=0.0))
+
+
+def shaped(found: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """`found` in another shape of the same size; of another size NaN throughout, which no reference expects."""
+    return found.reshape(shape) if found.size == np.prod(shape) else np.full(shape, np.nan)
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,14 @@ class Flips:
         return self.count - self.ties
 
 
-def flips(expected: NDArray[np.floating], found: NDArray[np.floating], levels: Levels) -> Flips:
-    """Counts and classifies flips. A flip is a tie where the expected value lies within the tolerance of a threshold.
+def flips(expected: NDArray[np.floating], found: NDArray[Any], levels: Levels) -> Flips:
+    """Counts and classifies flips. A flip is a tie where the expected value lies within the tolerance of the threshold.
 
-    All thresholds are 0, after whatever the network adds before binarising.
+    Args:
+        expected: The real values that the reference network binarises, at 0.
+        found: The levels that the other network has there, of the same shape.
+        levels: The reference network's.
     """
-    flipped = binarize(expected, levels) != binarize(found, levels)
+    flipped = binarize(expected, levels) != found
     near = np.abs(expected.astype(np.float64)) <= tolerance_of(expected.astype(np.float64))
     return Flips(int(flipped.sum()), int((flipped & near).sum()))

@@ -32,8 +32,8 @@ def compare_free_run(
     for record in recording.binarizations:
         if record.name not in points:
             continue
-        found = outputs[points[record.name].real]
-        flipped = flips(record.x.reshape(found.shape), found, record.levels)
+        point = points[record.name]
+        flipped = flips(record.x, point.read_levels(outputs[point.read], record.x.shape), record.levels)
         total += flipped.count
         if flipped.count and first is None:
             first = record.name
@@ -61,6 +61,6 @@ def compare_free_run(
 
 def _argmax_agreement(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> float | None:
     name = next(iter(expected))
-    if expected[name].ndim != 2 or expected[name].shape[0] == 0:
+    if expected[name].ndim != 2 or expected[name].size == 0 or found[name].shape != expected[name].shape:
         return None
     return float((expected[name].argmax(axis=1) == found[name].argmax(axis=1)).mean())

@@ -48,8 +48,9 @@ def _check_runner(
     recording: Recording,
     samples: int,
 ) -> RunnerResult:
-    layers, binarizations, failures = compare_layers(model, factory, feeds, recording)
-    failures += _layer_failures(layers) + _binarization_failures(binarizations)
+    layers, binarizations, others = compare_layers(model, factory, feeds, recording)
+    # The nearest cause first: an output is off because a layer is.
+    failures = _layer_failures(layers) + _binarization_failures(binarizations) + others
     free_run, more = compare_free_run(model, factory, feeds, recording)
     return RunnerResult(name, samples, tuple(layers), tuple(binarizations), free_run, tuple(failures + more))
 
@@ -76,6 +77,7 @@ def _binarization_failures(results: list[BinarizationResult]) -> list[str]:
             failures.append(f"{result.layer}: {bugs} signs differ that no rounding explains")
         elif not result.passed:
             failures.append(
-                f"{result.layer}: its input is off by {result.max_abs_error:.3g} (tolerance {result.tolerance:.3g})"
+                f"{result.layer}: its input is off by {result.max_abs_error or 0:.3g} "
+                f"(tolerance {result.tolerance:.3g})"
             )
     return failures

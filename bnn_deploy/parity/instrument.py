@@ -1,45 +1,114 @@
 """Two variants of a deployed model that let a harness look inside it.
 
-*Observed*: the real values at every binarisation become outputs. The network runs freely.
+*Observed*: what every binarisation wrote becomes an output. The network runs freely.
 
 *Teacher-forced*: besides, the packed bits that each 1-bit layer reads become inputs, so that every layer can be given
-the reference's own bits and an error in one cannot cascade into the next. A twin of each layer with scale 1 and bias 0
-yields the bare accumulator.
+the reference's own bits and an error in one cannot cascade into the next. A twin of each layer, a plain one with scale
+1 and bias 0, yields the bare accumulator.
+
+A binarisation may be a node of its own, the second output of a fused convolution, or all that a convolution writes; a
+pool of bits may follow it. To the harness they are all a `PackPoint`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bnn_deploy import opset
+from bnn_deploy.bits import Levels, binarize, pack_levels, unpack_levels
+from bnn_deploy.errors import InputRefused
+from bnn_deploy.functions import function_body
+from bnn_deploy.parity.compare import shaped
 
-_PACKS = tuple(opset.PACK_OPS.values())
+_PACKS = (*opset.PACK_OPS.values(), opset.PACK_INTERVAL)
+_BITS = (opset.PACKED_CONV2D_BITS, opset.PACKED_LINEAR_BITS)
+_LAYERS = (*opset.LAYER_OPS, *opset.FUSED_CONV_OPS, *_BITS)
 
 
 @dataclass(frozen=True)
 class PackPoint:
-    """A binarisation in the file. `forced` is an input of the teacher-forced model only."""
+    """A binarisation in the file.
+
+    Attributes:
+        name: As the reference network's recording has it.
+        levels: What its bits mean.
+        channels: How many of them are real.
+        condition: The tensor that it compares; for a layer that writes bits alone, the accumulator of its twin.
+        bounds: (lower, upper) of an interval, each [1] or [C]; None for the plain comparisons with a threshold.
+        threshold: Of a plain comparison.
+        written: The bits that it writes.
+        read: The bits that layers read: the same, or what a pool made of them.
+        plain: Whether `condition` is the very tensor that the reference network binarises at 0.
+    """
 
     name: str
-    real: str  # the tensor before it, [N, C, *spatial]
-    packed: str  # what the node makes of it
-    forced: str  # what the layers read instead
+    levels: Levels
+    channels: int
+    condition: str
+    bounds: tuple[NDArray[Any], NDArray[Any]] | None
+    threshold: NDArray[Any]
+    written: str
+    read: str
+    plain: bool
+
+    @property
+    def forced(self) -> str:
+        """The input that stands for `read` in the teacher-forced model."""
+        return f"{self.read}.forced"
+
+    def own_bits(self, condition: NDArray[Any], levels: Levels) -> NDArray[np.int32]:
+        """What should be written of a runner's own values, by the bit contract. condition: [N, C, *spatial].
+
+        `levels` are those of the reference network: where the condition is its very tensor they decide, not the file.
+        """
+        if self.plain:
+            values = binarize(condition, levels)
+        elif self.bounds is None:
+            threshold = np.reshape(self.threshold, (1, -1, *[1] * (condition.ndim - 2)))
+            values = binarize(condition, self.levels, 0.0 if self.levels is Levels.TERNARY else threshold)
+        else:
+            shape = (1, -1, *[1] * (condition.ndim - 2))
+            lower, upper = (np.reshape(bound, shape) for bound in self.bounds)
+            values = ((lower <= condition) & (condition <= upper)).astype(np.int8)
+        return pack_levels(np.moveaxis(values, 1, -1), self.levels)
+
+    def read_levels(self, words: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[Any]:
+        """The levels that layers read, in the shape of the reference network's tensor; NaN where they do not fit."""
+        try:
+            values = np.moveaxis(unpack_levels(words, self.channels, self.levels), -1, 1)
+        except InputRefused:
+            return np.full(shape, np.nan)
+        return shaped(values, shape)
 
 
 @dataclass(frozen=True)
 class LayerPoint:
-    """A 1-bit layer in the file."""
+    """A 1-bit layer in the file, or several that were merged into one.
 
-    name: str
-    pack: str  # the PackPoint whose bits it reads; empty for a layer with float activations
-    accumulator: str  # the output of its twin
+    Attributes:
+        names: Of the layers, in the order of their outputs.
+        pack: The PackPoint whose bits it reads; empty for a layer with float activations.
+        accumulator: The output of its twin.
+        output: Its float output; empty where it writes bits alone.
+        epilogue: What stands behind the accumulator.
+        operands: Operand name (`scale`, `bias`, `residual`, ...) -> tensor name.
+        clip: The bounds of a clip.
+    """
+
+    names: tuple[str, ...]
+    pack: str
+    accumulator: str
     output: str
-    scale: str  # initializers
-    bias: str
+    epilogue: opset.Epilogue
+    operands: Mapping[str, str]
+    clip: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -52,33 +121,37 @@ class Instrumented:
 
 
 def observed(model: onnx.ModelProto) -> Instrumented:
-    """The model with the tensor before every binarisation as an output."""
+    """The model with the bits that layers read as outputs."""
     variant = _copy(model)
     packs = _pack_points(variant)
-    _add_outputs(variant, [point.real for point in packs], TensorProto.FLOAT)
+    _add_outputs(variant, [point.read for point in packs], TensorProto.INT32)
     return Instrumented(variant, packs, ())
 
 
 def teacher_forced(model: onnx.ModelProto) -> Instrumented:
     """The model whose layers read given bits, with accumulators, layer outputs and new bits as outputs."""
     variant = _copy(model)
-    packs, layers, ranks = _pack_points(variant), [], {}
-    forced = {point.packed: point for point in packs}
+    packs = _pack_points(variant)
+    forced = {point.read: point for point in packs}
+    layers, ranks = [], {}
     for node in list(variant.graph.node):
-        for index, name in enumerate(node.input):
-            if name in forced:
-                node.input[index] = forced[name].forced
-        if node.domain == opset.DOMAIN and node.op_type in opset.LAYER_OPS:
-            source = next((point.name for point in packs if point.forced == node.input[0]), "")
-            ranks[source] = 4 if node.op_type in opset.CONV_OPS else 2
-            twin = _accumulator_twin(variant, node)
-            layers.append(LayerPoint(node.name, source, twin, node.output[0], node.input[2], node.input[3]))
+        if node.domain != opset.DOMAIN or node.op_type not in _LAYERS:
+            continue
+        point = forced.get(node.input[0])
+        if point is not None:
+            node.input[0] = point.forced
+            ranks[point.name] = 2 if _is_linear(node) else 4
+        layers.append(_layer_point(variant, node, point.name if point is not None else ""))
+    packs = tuple(point for point in packs if point.name in ranks)  # the rest feed no layer
     for point in packs:
         shape = [None] * ranks[point.name]
         variant.graph.input.append(helper.make_tensor_value_info(point.forced, TensorProto.INT32, shape))
-    _add_outputs(variant, [point.real for point in packs], TensorProto.FLOAT)
-    _add_outputs(variant, [point.packed for point in packs], TensorProto.INT32)
-    _add_outputs(variant, [name for layer in layers for name in (layer.accumulator, layer.output)], TensorProto.FLOAT)
+    _add_outputs(variant, [name for point in packs for name in (point.written, point.read)], TensorProto.INT32)
+    _add_outputs(variant, [point.condition for point in packs], TensorProto.FLOAT)
+    floats = [
+        name for layer in layers for name in (layer.accumulator, layer.output, layer.operands.get("residual", ""))
+    ]
+    _add_outputs(variant, [name for name in floats if name], TensorProto.FLOAT)
     return Instrumented(variant, packs, tuple(layers))
 
 
@@ -89,11 +162,113 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _pack_points(model: onnx.ModelProto) -> tuple[PackPoint, ...]:
-    return tuple(
-        PackPoint(node.name, node.input[0], node.output[0], f"{node.output[0]}.forced")
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    pooled = {
+        node.input[0]: node.output[0]
         for node in model.graph.node
-        if node.domain == opset.DOMAIN and node.op_type in _PACKS
+        if node.domain == opset.DOMAIN and node.op_type == opset.PACKED_MAX_POOL2D
+    }
+    points = []
+    for node in model.graph.node:
+        if node.domain == opset.DOMAIN and (node.op_type in _PACKS or _writes_bits(node)):
+            points.append(_pack_point(node, arrays, pooled))
+    return tuple(points)
+
+
+def _writes_bits(node: onnx.NodeProto) -> bool:
+    epilogue = opset.EPILOGUES.get(node.op_type)
+    return node.op_type in _BITS or (epilogue is not None and epilogue.packs)
+
+
+def _pack_point(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], pooled: Mapping[str, str]) -> PackPoint:
+    written = node.output[-1]
+    read = pooled.get(written, written)
+    bounds, threshold, levels = None, np.zeros(1, np.float32), Levels.BIPOLAR
+    if node.op_type in _PACKS:
+        name, condition, channels = node.name, node.input[0], _attributes(node)["channels"]
+        levels = next((kind for kind, op_type in opset.PACK_OPS.items() if op_type == node.op_type), levels)
+        if node.op_type == opset.PACK_INTERVAL:
+            bounds = (arrays[node.input[1]], arrays[node.input[2]])
+        elif levels is not Levels.TERNARY:
+            threshold = arrays[node.input[1]]
+    else:
+        name = _metadata(node).get(opset.PACK_NAME, node.name)
+        condition = _accumulator_name(node) if node.op_type in _BITS else node.output[0]
+        bounds = (arrays[node.input[-2]], arrays[node.input[-1]])
+        channels = len(arrays[node.input[1]])
+    plain = read == written and node.op_type not in _BITS and _is_at_zero(bounds, threshold)
+    return PackPoint(name, levels, channels, condition, bounds, threshold, written, read, plain)
+
+
+def _is_at_zero(bounds: tuple[NDArray[Any], NDArray[Any]] | None, threshold: NDArray[Any]) -> bool:
+    if bounds is None:
+        return not threshold.any()
+    return bool((bounds[0] == 0).all() and np.isposinf(bounds[1]).all())
+
+
+def _layer_point(model: onnx.ModelProto, node: onnx.NodeProto, pack: str) -> LayerPoint:
+    attributes = _attributes(node)
+    names = _metadata(node).get(opset.LAYER_NAMES, node.name).split(",")
+    epilogue = opset.EPILOGUES.get(node.op_type, opset.Epilogue())
+    bits_only = node.op_type in _BITS
+    operands = {} if bits_only else dict(zip(("scale", "bias", *epilogue.operands), node.input[2:], strict=True))
+    clip = (attributes.get("clip_low", -np.inf), attributes.get("clip_high", np.inf))
+    output = "" if bits_only else node.output[0]
+    return LayerPoint(tuple(names), pack, _accumulator_twin(model, node), output, epilogue, operands, clip)
+
+
+def _accumulator_name(node: onnx.NodeProto) -> str:
+    return f"{node.output[0]}.accumulator"
+
+
+def _accumulator_twin(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
+    """Adds a plain layer of the same bits and weights with scale 1 and bias 0; its output is the accumulator."""
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
+    outputs = weights.dims[0]
+    constants = {
+        f"parity.ones.{outputs}": np.ones(outputs, np.float32),
+        f"parity.zeros.{outputs}": np.zeros(outputs, np.float32),
+    }
+    there = {tensor.name for tensor in model.graph.initializer}
+    for name, array in constants.items():
+        if name not in there:
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+    op_type = node.op_type
+    if op_type in opset.EPILOGUES or op_type == opset.PACKED_CONV2D_BITS:
+        op_type = opset.PACKED_CONV2D
+    elif op_type == opset.PACKED_LINEAR_BITS:
+        op_type = opset.PACKED_LINEAR
+    attributes = {name: value for name, value in _attributes(node).items() if not name.startswith("clip_")}
+    twin = helper.make_node(
+        op_type,
+        [*node.input[:2], *constants],
+        [_accumulator_name(node)],
+        name=f"{node.name}/accumulator",
+        domain=opset.DOMAIN,
+        **attributes,
     )
+    # Directly behind the layer, so that the graph stays in topological order.
+    model.graph.node.insert(list(model.graph.node).index(node) + 1, twin)
+    _attach_body(model, op_type)
+    return twin.output[0]
+
+
+def _attach_body(model: onnx.ModelProto, op_type: str) -> None:
+    """Gives the model the function body of a twin, where the file has none of that type."""
+    if op_type not in {function.name for function in model.functions}:
+        model.functions.append(function_body(op_type))
+
+
+def _is_linear(node: onnx.NodeProto) -> bool:
+    return node.op_type in (*opset.LINEAR_OPS, opset.PACKED_LINEAR_BITS)
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def _metadata(node: onnx.NodeProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in node.metadata_props}
 
 
 def _add_outputs(model: onnx.ModelProto, names: list[str], dtype: int) -> None:
@@ -105,27 +280,3 @@ def _add_outputs(model: onnx.ModelProto, names: list[str], dtype: int) -> None:
         if name not in there:
             there.add(name)
             model.graph.output.append(helper.make_tensor_value_info(name, dtype, None))
-
-
-def _accumulator_twin(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
-    """Adds a copy of `node` with scale 1 and bias 0; returns its output, which is the accumulator."""
-    weights = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
-    outputs = weights.dims[0]
-    constants = {
-        f"parity.ones.{outputs}": np.ones(outputs, np.float32),
-        f"parity.zeros.{outputs}": np.zeros(outputs, np.float32),
-    }
-    there = {tensor.name for tensor in model.graph.initializer}
-    for name, array in constants.items():
-        if name not in there:
-            model.graph.initializer.append(numpy_helper.from_array(array, name))
-    twin = onnx.NodeProto()
-    twin.CopyFrom(node)
-    twin.name = f"{node.name}/accumulator"
-    del twin.input[2:], twin.output[:]
-    twin.input.extend(constants)
-    twin.output.append(f"{node.output[0]}.accumulator")
-    # Directly behind the layer, so that the graph stays in topological order.
-    position = list(model.graph.node).index(node)
-    model.graph.node.insert(position + 1, twin)
-    return twin.output[0]

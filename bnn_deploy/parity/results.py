@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,7 +35,8 @@ class BinarizationResult:
         layer: Its name.
         elements: How many values were compared.
         packed_mismatches: Words that differ from packing the runner's own values by the bit contract.
-        max_abs_error: Of the real values, against the reference network's.
+        max_abs_error: Of the real values, against the reference network's; None where the file does not hold them,
+            because what stood between them and the bits was absorbed.
         sign_flips: Values that fall on another level than in the reference network.
         ties: Those of them that lie within the tolerance of the threshold.
     """
@@ -42,7 +44,7 @@ class BinarizationResult:
     layer: str
     elements: int
     packed_mismatches: int
-    max_abs_error: float
+    max_abs_error: float | None
     tolerance: float
     sign_flips: int
     ties: int
@@ -96,14 +98,25 @@ class RunnerResult:
             "samples": self.samples,
             "accumulators": sum(layer.elements for layer in self.layers),
             "accumulator_mismatches": self.accumulator_mismatches,
-            "max_abs_error": self.free_run.max_abs_error
-            if self.free_run
-            else max((x.max_abs_error for x in self.layers), default=0.0),
+            "max_abs_error": _finite(
+                self.free_run.max_abs_error
+                if self.free_run
+                else max((x.max_abs_error for x in self.layers), default=0.0)
+            ),
             "sign_flips": sum(result.sign_flips for result in self.binarizations),
             "ties": sum(result.ties for result in self.binarizations),
             "argmax_agreement": self.free_run.argmax_agreement if self.free_run else None,
-            "free_run": asdict(self.free_run) if self.free_run else None,
+            "free_run": _plain(self.free_run) if self.free_run else None,
             "failures": list(self.failures),
-            "layers": [asdict(layer) for layer in self.layers],
-            "binarizations": [asdict(result) for result in self.binarizations],
+            "layers": [_plain(layer) for layer in self.layers],
+            "binarizations": [_plain(result) for result in self.binarizations],
         }
+
+
+def _plain(result: LayerResult | BinarizationResult | FreeRun) -> dict[str, Any]:
+    return {name: _finite(value) for name, value in asdict(result).items()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: an error that is infinite is null there."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

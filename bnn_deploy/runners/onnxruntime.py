@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 
-from bnn_deploy.errors import InputRefused
-from bnn_deploy.runners.base import Arrays, RunnerBase, check_feeds
+from bnn_deploy.runners.ort_session import OrtSessionRunner
 
 
-class OnnxRuntimeRunner(RunnerBase):
+class OnnxRuntimeRunner(OrtSessionRunner):
     """Runs an ONNX model on stock ONNX Runtime.
 
     Args:
@@ -32,30 +26,4 @@ class OnnxRuntimeRunner(RunnerBase):
     def __init__(
         self, model: str | Path | onnx.ModelProto, *, threads: int | None = None, optimise: bool = True
     ) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if not optimise:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        where = "the model" if isinstance(model, onnx.ModelProto) else str(model)
-        source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
-        if isinstance(source, str) and not Path(source).is_file():
-            raise InputRefused(where, "no such file", "an ONNX file")
-        try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises a dozen unrelated types
-            raise InputRefused(where, f"ONNX Runtime {onnxruntime.__version__} does not load it: {error}") from error
-        self.inputs: dict[str, tuple[Any, ...]] = {
-            value.name: tuple(value.shape) for value in self._session.get_inputs()
-        }
-        self.outputs: list[str] = [value.name for value in self._session.get_outputs()]
-
-    def infer(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        check_feeds(self.name, feeds, self.inputs)
-        try:
-            results = self._session.run(self.outputs, dict(feeds))
-        except Exception as error:
-            raise InputRefused(self.name, f"ONNX Runtime failed: {error}") from error
-        return {name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)}
+        super().__init__(model, threads=threads, optimise=optimise)

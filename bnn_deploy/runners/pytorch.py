@@ -52,10 +52,10 @@ class PyTorchRunner(RunnerBase):
         binarizations, layers = [], []
         for tap in taps:
             if isinstance(tap, BinarizeTap):
-                name = unique(binarize_node_name(tap.layer or "Binarize"))
+                name = unique(binarize_node_name(tap.layer))
                 binarizations.append(BinarizationRecord(name, tap.x.detach().numpy(), Levels(tap.levels)))
             else:
-                layers.append(_layer_record(tap, unique(tap.layer or "layer")))
+                layers.append(_layer_record(tap, unique(tap.layer)))
         return Recording(outputs, tuple(binarizations), tuple(layers))
 
 
