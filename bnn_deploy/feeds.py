@@ -80,7 +80,11 @@ def _read_one(path: Path, value: onnx.ValueInfoProto, preprocessing: Preprocessi
     if not path.is_file():
         raise InputRefused(str(path), "no such file", "an .npy file or an image")
     if path.suffix.lower() not in SUFFIXES:
-        return _as_float32(str(path), _load(path)[""])
+        arrays = _load(path)
+        if "" not in arrays:
+            found = f"several arrays ({', '.join(arrays) or 'none'})"
+            raise InputRefused(str(path), found, "one array, or a single .npz file with all inputs by name")
+        return _as_float32(str(path), arrays[""])
     sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
     if len(sizes) != 4 or not all(sizes[1:]):
         raise InputRefused(str(path), "an image, and the network's input has no fixed image size", "an .npy file")
@@ -96,14 +100,14 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         raise InputRefused(str(path), "no such file", "an .npy or .npz file")
     try:
         content = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if isinstance(content, np.ndarray):
+            return {"": content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except Exception as error:  # a broken file raises half a dozen unrelated types, of NumPy, zipfile and zlib
         raise InputRefused(
             str(path), f"cannot be read: {error}", "what numpy.save wrote, without pickled objects"
         ) from error
-    if isinstance(content, np.ndarray):
-        return {"": content}
-    with content:
-        return {name: content[name] for name in content.files}
 
 
 def _as_float32(where: str, array: NDArray[Any]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from bnn_deploy.errors import InputRefused
 
@@ -32,15 +32,20 @@ def load_image(
         [1, C, H, W] float32.
 
     Raises:
-        InputRefused: No image, or a network that takes none.
+        InputRefused: No image, a network that takes none, or a mean or deviation that does not fit its channels.
     """
     channels, height, width = shape
     if channels not in (1, 3):
         raise InputRefused(str(path), f"an image, and the network takes {channels} channels", "an .npy file")
+    for name, values in (("mean", mean), ("deviation", deviation)):
+        if len(values) not in (1, channels):
+            raise InputRefused(f"the {name} of images", f"{len(values)} numbers", f"one, or one for each of {channels}")
+    if not all(deviation):
+        raise InputRefused("the deviation of images", "0", "numbers other than 0")
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB" if channels == 3 else "L")
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # a broken file raises what its format's reader happens to
         raise InputRefused(
             str(path), f"cannot be read as an image: {error}", "an image file or an .npy file"
         ) from error

@@ -23,16 +23,19 @@ from torch import nn
 import bnn_deploy
 from bnn_deploy import digits
 from bnn_deploy.errors import BnnDeployError, InputRefused
-from bnn_deploy.export.onnx_export import ExportedFile, export_onnx, write_atomically
+from bnn_deploy.export.onnx_export import ExportedFile, export_onnx
 from bnn_deploy.export.request import ExportRequest
 from bnn_deploy.export.supervise import MODEL, OUTCOME, REPORT, REQUEST, STAGE
 from bnn_deploy.feeds import Preprocessing
+from bnn_deploy.files import write_atomically
 from bnn_deploy.inspection import inspect_file
 from bnn_deploy.loading import LoadedModel, load
 from bnn_deploy.models import IMAGENET, catalogue
+from bnn_deploy.native import find_library
 from bnn_deploy.nn.sign_zero import set_sign_zero
 from bnn_deploy.parity import RunnerResult, check
 from bnn_deploy.runners.base import Runner
+from bnn_deploy.runners.native_cpu import NativeCpuRunner
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.pytorch import PyTorchRunner
 from bnn_deploy.runners.reference import ReferenceRunner
@@ -41,6 +44,7 @@ from bnn_deploy.samples import random_samples, sample_count
 RUNNERS: dict[str, Callable[[onnx.ModelProto], Runner]] = {
     "onnxruntime": OnnxRuntimeRunner,
     "onnxruntime-unoptimised": lambda model: OnnxRuntimeRunner(model, optimise=False),
+    "native-cpu": NativeCpuRunner,
     "reference": ReferenceRunner,
 }
 PARITY_DIGITS = 32
@@ -108,9 +112,9 @@ def export_and_check(request: ExportRequest, folder: Path, progress: Progress) -
         metadata=_preprocessing(loaded),
     )
     progress("checking parity with PyTorch, layer by layer and end to end")
-    on_digits = loaded.weights == "shipped" and digits.available()
+    on_digits = loaded.weights == "shipped" and _takes_digits(shapes, request) and digits.available()
     inputs, source = _parity_inputs(shapes, request, on_digits)
-    results = _parity(loaded.module, exported.path, ["onnxruntime"], inputs)
+    results = _parity(loaded.module, exported.path, exported_runners(), inputs)
     accuracy = None
     if on_digits:
         progress("running the held-out digits")
@@ -118,6 +122,11 @@ def export_and_check(request: ExportRequest, folder: Path, progress: Progress) -
     report = _report(request, loaded, shapes, changed, exported, results, source, accuracy)
     write_atomically(folder / REPORT, json.dumps(report, indent=2).encode())
     return report
+
+
+def exported_runners() -> list[str]:
+    """The runners that an exported file is checked on: stock ONNX Runtime, and the native library where it is built."""
+    return ["onnxruntime", *(["native-cpu"] if find_library() is not None else [])]
 
 
 def _input_shapes(request: ExportRequest, loaded: LoadedModel) -> list[list[int]]:
@@ -157,21 +166,31 @@ def _preprocessing(loaded: LoadedModel) -> dict[str, str]:
     return {}
 
 
+def _takes_digits(shapes: Sequence[Sequence[int]], request: ExportRequest) -> bool:
+    """Whether the exported file runs the digits, in batches or one by one."""
+    return tuple(shapes[0][1:]) == digits.IMAGE_SHAPE and (request.dynamic != "none" or shapes[0][0] == 1)
+
+
 def _parity_inputs(
     shapes: Sequence[Sequence[int]], request: ExportRequest, on_digits: bool
 ) -> tuple[list[NDArray[Any]], str]:
-    if on_digits and tuple(shapes[0][1:]) == digits.IMAGE_SHAPE:
+    """Samples for each input, and what they are. A file of fixed batch takes as many as it was exported with."""
+    fixed = request.dynamic == "none"
+    if on_digits:
         images, _ = digits.held_out()
-        blank = np.zeros_like(images[:1])
-        inputs, source = [np.concatenate([images[: PARITY_DIGITS - 1], blank])], "held-out digits, and a blank image"
-    else:
-        count = min(sample_count(shape) for shape in shapes)
-        inputs = [random_samples(shape, count, request.seed + index) for index, shape in enumerate(shapes)]
-        source = "random images, a blank one and a constant one"
-    if request.dynamic == "none":
-        size = shapes[0][0]
-        inputs = [array[-size:] for array in inputs]
-    return inputs, source
+        if fixed:
+            return [images[: shapes[0][0]]], "held-out digits"
+        return [np.concatenate([images[: PARITY_DIGITS - 1], np.zeros_like(images[:1])])], (
+            "held-out digits, and a blank image"
+        )
+    count = min(sample_count(shape) for shape in shapes)
+    inputs = [
+        random_samples(shape, shape[0] + 2 if fixed else count, request.seed + index)
+        for index, shape in enumerate(shapes)
+    ]
+    if fixed:
+        return [array[: shape[0]] for array, shape in zip(inputs, shapes, strict=True)], "random images"
+    return inputs, "random images, a blank one and a constant one"
 
 
 def _parity(
@@ -191,11 +210,11 @@ def _accuracy(model: nn.Module, path: Path, batched: bool) -> dict[str, Any]:
     names, outputs = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
     size = ACCURACY_BATCH if batched else 1
     chosen: dict[str, NDArray[Any]] = {}
-    for runner in (PyTorchRunner(model, names, outputs), OnnxRuntimeRunner(path)):
+    for runner in (PyTorchRunner(model, names, outputs), *(RUNNERS[name](proto) for name in exported_runners())):
         batches = (images[first : first + size] for first in range(0, len(images), size))
         chosen[runner.name] = np.concatenate([runner.infer({names[0]: b})[outputs[0]].argmax(axis=1) for b in batches])
     top1 = {name: float((classes == labels).mean()) for name, classes in chosen.items()}
-    disagreements = int((chosen["pytorch"] != chosen["onnxruntime"]).sum())
+    disagreements = max(int((chosen["pytorch"] != classes).sum()) for classes in chosen.values())
     return {"dataset": digits.SOURCE, "samples": len(labels), "top1": top1, "disagreements": disagreements}
 
 
@@ -223,6 +242,7 @@ def _report(
         "exporter": request.exporter,
         "sign_zero": {"asked": request.sign_zero, "layers_changed": sign_zero_changes},
         "float_bytes": exported.float_bytes,
+        "before": asdict(exported.before),
         **inspection.to_json(),
         "parity_inputs": source,
         "parity": {name: result.to_json() for name, result in results.items()},

@@ -22,16 +22,16 @@ def random_samples(shape: Sequence[int], count: int, seed: int) -> NDArray[np.fl
     The last two put exact zeros and equal neighbours in front of the binarisations: what a random image never does.
 
     Args:
-        shape: [1, C, *spatial] or [1, C].
+        shape: [1, C, *spatial], [1, C] or [1].
         count: How many samples, at least 3.
         seed: Of the generator.
 
     Returns:
-        [count, C, *spatial] float32.
+        [count, *shape[1:]] float32.
     """
     generator = np.random.default_rng(seed)
     fine = generator.standard_normal((count, *shape[1:]))
-    coarse = generator.standard_normal((count, shape[1], *[1] * (len(shape) - 2)))
+    coarse = generator.standard_normal((count, *shape[1:2], *[1] * (len(shape) - 2)))
     samples = (fine + coarse).astype(np.float32)
     samples[-2] = 0.0
     samples[-1] = 1.0

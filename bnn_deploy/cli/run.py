@@ -21,6 +21,7 @@ class RunnerName(StrEnum):
 
     ONNXRUNTIME = "onnxruntime"
     ONNXRUNTIME_UNOPTIMISED = "onnxruntime-unoptimised"
+    NATIVE_CPU = "native-cpu"
     REFERENCE = "reference"
 
 
@@ -57,7 +58,12 @@ def run(
     with RUNNERS[runner](model) as chosen:
         outputs = chosen.infer(feeds)
     if save is not None:
-        np.savez(save, allow_pickle=False, **outputs)
+        arrays: dict[str, Any] = {**outputs}
+        try:
+            np.savez(save, **arrays)
+        except OSError as error:
+            found = f"cannot be written: {error.strerror}"
+            raise InputRefused(f"--save {save}", found, "a file in a folder that is there") from error
     if json:
         output.print_json({"runner": str(runner), "outputs": {name: array.tolist() for name, array in outputs.items()}})
     else:

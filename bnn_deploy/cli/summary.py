@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+# The passes whose declining leaves something in float that a user may have meant to be 1-bit. What the others declined
+# is in the report.
+_LEFT_FLOAT_BY = ("PackActivationsPass", "NarrowLevelsPass", "LowerBinarizePass")
+
+
 def summary(report: Mapping[str, Any], folder: str) -> list[str]:
     """The lines, from the report and the folder that it is in."""
     return [*_file_lines(report, folder), *_parity_lines(report), *_accuracy_lines(report)]
@@ -22,7 +27,9 @@ def _file_lines(report: Mapping[str, Any], folder: str) -> list[str]:
         f"  size       {size} bytes; with float weights it would be {float_size} ({ratio:.1f}x)",
         f"  layers     {binary} of {len(layers)} are 1-bit{_work_share(report)}",
     ]
-    declined = [entry for record in report["passes"] for entry in record["declined"]]
+    declined = [
+        entry for record in report["passes"] if record["name"] in _LEFT_FLOAT_BY for entry in record["declined"]
+    ]
     lines += [f"  left float {entry['layer']}: {entry['reason']}" for entry in declined]
     if report["sign_zero"]["layers_changed"]:
         changed, zero = report["sign_zero"]["layers_changed"], report["sign_zero"]["asked"]
@@ -57,7 +64,8 @@ def _accuracy_lines(report: Mapping[str, Any]) -> list[str]:
     width = _width(accuracy["top1"])
     lines = [f"accuracy on {accuracy['samples']:,} held-out images ({accuracy['dataset']})"]
     lines += [f"  {name:<{width}}  {share:.2%}" for name, share in accuracy["top1"].items()]
-    return [*lines, f"  {accuracy['disagreements']} images are classified differently"]
+    count = accuracy["disagreements"]
+    return [*lines, f"  {count} {'image is' if count == 1 else 'images are'} classified differently"]
 
 
 def _width(names: Mapping[str, Any]) -> int:

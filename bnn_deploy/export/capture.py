@@ -7,6 +7,7 @@ exported: the module is run once.
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import re
@@ -71,7 +72,7 @@ def _capture_dynamo(model: nn.Module, inputs: tuple[Tensor, ...], dynamic: str) 
     try:
         exported = torch.onnx.export(program, verbose=False, opset_version=opset.ONNX_OPSET)
     except Exception as error:
-        raise _conversion_refused(model, error) from error
+        raise _conversion_refused(model, error, "legacy") from error
     if exported is None:
         raise InputRefused(type(model).__name__, "PyTorch's exporter returned nothing")
     captured = exported.model
@@ -88,6 +89,9 @@ def _capture_legacy(model: nn.Module, inputs: tuple[Tensor, ...], dynamic: str) 
     buffer = io.BytesIO()
     try:
         outputs = [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+    except (Exception, SystemExit) as error:
+        raise _capture_refused(model, error, dynamic) from error
+    try:
         output_names = [_output_name(index, len(outputs)) for index in range(len(outputs))]
         for name, tensor in zip(output_names, outputs, strict=True):
             if dynamic != "none" and tensor.dim() > 0 and tensor.shape[0] == inputs[0].shape[0]:
@@ -104,7 +108,7 @@ def _capture_legacy(model: nn.Module, inputs: tuple[Tensor, ...], dynamic: str) 
             custom_opsets={opset.DOMAIN: opset.VERSION},
         )
     except (Exception, SystemExit) as error:
-        raise _conversion_refused(model, error) from error
+        raise _conversion_refused(model, error, "dynamo") from error
     return ir.from_proto(onnx.load_from_string(buffer.getvalue()))
 
 
@@ -124,14 +128,13 @@ def _size_name(axis: int) -> str:
 
 def _as_signature(model: nn.Module, sizes: tuple[Any, ...]) -> Any:
     """`torch.export` wants sizes in the shape of the signature: a `*args` parameter takes them all as one tuple."""
-    code = model.forward.__code__ if hasattr(model.forward, "__code__") else None
-    takes_varargs = code is not None and bool(code.co_flags & 0x04) and code.co_argcount <= 1
-    return (sizes,) if takes_varargs else sizes
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    return (sizes,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else sizes
 
 
 def _input_names(model: nn.Module, count: int) -> list[str]:
-    code = getattr(model.forward, "__code__", None)
-    names = list(code.co_varnames[1 : code.co_argcount]) if code is not None else []
+    parameters = inspect.signature(model.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
 
 
@@ -214,14 +217,14 @@ def _capture_refused(model: nn.Module, error: BaseException, dynamic: str) -> In
     )
 
 
-def _conversion_refused(model: nn.Module, error: BaseException) -> InputRefused:
+def _conversion_refused(model: nn.Module, error: BaseException, other: str) -> InputRefused:
     if isinstance(error, InputRefused):
         return error
     return InputRefused(
         type(model).__name__,
         f"PyTorch could not convert the network to ONNX: {_first_lines(error)}",
         "ops that PyTorch's ONNX exporter knows",
-        "replace the op that the message names, or try --exporter legacy",
+        f"replace the op that the message names, or try --exporter {other}",
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from bnn_deploy import opset
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.export.capture import capture
+from bnn_deploy.files import write_atomically
+from bnn_deploy.inspection import EXAMPLE_SHAPES, GraphTotals, graph_totals
 from bnn_deploy.passes import PassRecord, run_float_passes, run_passes
 
 
@@ -26,12 +26,14 @@ class ExportedFile:
         file_bytes: Its size.
         float_bytes: The size of the same network with its ±alpha weights as plain float convolutions.
         records: What each pass did and declined, in order.
+        before: The graph of that network with float weights: its nodes, kernels and bytes of activations.
     """
 
     path: Path
     file_bytes: int
     float_bytes: int
     records: tuple[PassRecord, ...]
+    before: GraphTotals
 
 
 def export_onnx(
@@ -72,30 +74,19 @@ def export_onnx(
         )
     twin = ir.from_proto(ir.to_proto(captured))
     records = run_passes(captured)
-    ClearMetadataAndDocStringPass()(captured)  # stack traces and paths of the machine that exported
     run_float_passes(twin)
-    ClearMetadataAndDocStringPass()(twin)
     captured.producer_name, captured.producer_version = "bnn_deploy", str(opset.VERSION)
+    twin.metadata_props.update(_metadata(inputs))
     captured.metadata_props.update({**_metadata(inputs), **(metadata or {})})
-    twin_bytes = ir.to_proto(twin).SerializeToString()
+    twin_proto = ir.to_proto(twin)
+    twin_bytes = twin_proto.SerializeToString()
     if float_path is not None:
         write_atomically(Path(float_path), twin_bytes)
     content = ir.to_proto(captured).SerializeToString(deterministic=True)
     write_atomically(Path(path), content)
-    return ExportedFile(Path(path), len(content), len(twin_bytes), tuple(records))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes to a temporary name beside `path`, then renames: nobody ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return ExportedFile(Path(path), len(content), len(twin_bytes), tuple(records), graph_totals(twin_proto))
 
 
 def _metadata(inputs: Sequence[Tensor]) -> dict[str, str]:
     shapes = ";".join("x".join(str(size) for size in (1, *tensor.shape[1:])) for tensor in inputs)
-    return {"bnn_deploy.opset": str(opset.VERSION), "bnn_deploy.example_shapes": shapes}
+    return {"bnn_deploy.opset": str(opset.VERSION), EXAMPLE_SHAPES: shapes}

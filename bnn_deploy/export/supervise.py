@@ -67,7 +67,7 @@ def run_export(request: ExportRequest, *, worker: str = WORKER) -> dict[str, Any
 def _run_worker(worker: str, work: Path, model: str) -> dict[str, Any]:
     # What user code prints goes to stderr, so that stdout holds the result alone.
     process = subprocess.run(
-        [sys.executable, "-m", worker, str(work)], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False
+        [sys.executable, "-m", worker, str(work)], stdin=subprocess.DEVNULL, stdout=_diagnostics(), check=False
     )
     outcome = work / OUTCOME
     if outcome.is_file():
@@ -80,6 +80,14 @@ def _run_worker(worker: str, work: Path, model: str) -> dict[str, Any]:
         "model code that returns or raises",
         _what_to_try(process.returncode),
     )
+
+
+def _diagnostics() -> int:
+    """The file descriptor of stderr. Where a notebook or a test has put an object without one in its place: 2."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError):
+        return 2
 
 
 def _how_it_ended(status: int) -> str:

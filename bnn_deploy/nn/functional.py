@@ -104,13 +104,14 @@ def binarize(
         ste: `"identity"` or `"polynomial"`.
         clip: Gradients are zeroed where `|x| > clip`; infinity keeps all.
         zero: `"one"` (sign(0) = +1) or `"zero"` (sign(0) = 0, as `torch.sign`).
-        layer: A name for messages and reports, carried into the ONNX file.
+        layer: A name for messages and reports, carried into the ONNX file; without one, the name of the op.
 
     Returns:
         The shape and dtype of `x`.
     """
     check_choice(layer or "binarize", "ste", ste, STE_KINDS)
     check_choice(layer or "binarize", "zero", zero, ZERO_KINDS)
+    layer = layer or opset.BINARIZE
     y = _Binarize.apply(x, ste, float(clip), zero, layer)
     taps.record(taps.BinarizeTap(layer, x, _levels(zero)))
     return y
@@ -243,11 +244,12 @@ def binary_conv2d(
         bias: [O] or None.
         geometry: Stride, padding, dilation, groups and the value of padded pixels: 0, -1 or +1.
         spec: How the weights are binarised.
-        layer: A name for messages and reports.
+        layer: A name for messages and reports; without one, the name of the op.
 
     Returns:
         [N, O, H', W'], the dtype of `x`.
     """
+    layer = layer or opset.BINARY_CONV2D
     if emits_symbolic_ops():
         height, width = geometry.output_size((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
         return torch.onnx.ops.symbolic(
@@ -275,11 +277,12 @@ def binary_linear(
         weight: [O, C], latent real weights.
         bias: [O] or None.
         spec: How the weights are binarised.
-        layer: A name for messages and reports.
+        layer: A name for messages and reports; without one, the name of the op.
 
     Returns:
         [..., O], the dtype of `x`.
     """
+    layer = layer or opset.BINARY_LINEAR
     if emits_symbolic_ops():
         return torch.onnx.ops.symbolic(
             f"{opset.DOMAIN}::{opset.BINARY_LINEAR}",

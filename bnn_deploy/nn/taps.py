@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BinarizeTap:
-    """One binarisation. x: real values, any shape; levels: `bipolar` or `ternary`."""
+    """One binarisation. x: real values as they were then, any shape; levels: `bipolar` or `ternary`."""
 
     layer: str
     x: Tensor
@@ -59,4 +59,11 @@ def record(tap: Tap) -> None:
     """Called by `functional` after each binary operation; does nothing unless someone is recording."""
     taps = _TAPS.get()
     if taps is not None:
-        taps.append(tap)
+        taps.append(_snapshot(tap))
+
+
+def _snapshot(tap: Tap) -> Tap:
+    """The tap with copies of its activations: an in-place op behind the layer (`relu_`, `+=`) would write over them."""
+    if isinstance(tap, BinarizeTap):
+        return replace(tap, x=tap.x.detach().clone())
+    return replace(tap, x=tap.x.detach().clone(), y=tap.y.detach().clone())

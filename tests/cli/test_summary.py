@@ -17,7 +17,10 @@ REPORT: dict[str, Any] = {
     "layers": [{"binary": True}, {"binary": True}, {"binary": False}],
     "binary_macs": 900,
     "total_macs": 1000,
-    "passes": [{"declined": []}, {"declined": [{"layer": "conv3", "reason": "nothing binarises its input"}]}],
+    "passes": [
+        {"name": "PackActivationsPass", "declined": [{"layer": "conv3", "reason": "nothing binarises its input"}]},
+        {"name": "PackPoolPass", "declined": [{"layer": "pool", "reason": "nothing that concerns the user"}]},
+    ],
     "sign_zero": {"asked": "auto", "layers_changed": 0},
     "parity_inputs": "random images",
     "parity": {

@@ -36,3 +36,43 @@ def test_recording_ends_with_an_error() -> None:
         raise ZeroDivisionError
     layer(torch.zeros(1, 2))
     assert taps == []
+
+
+def test_what_was_recorded_stays_as_it_was() -> None:
+    """An in-place operation behind a layer writes over the tensor that the layer made or saw."""
+    layer = nn.BinaryLinear(2, 3, config=nn.BinarizeConfig(bi_act_method=-1))
+    torch.nn.init.constant_(layer.weight, 0.5)
+    x = torch.tensor([[1.0, 2.0]])
+    with record_taps() as taps:
+        y = nn.functional.binarize(x)
+        z = layer(y)
+        for tensor in (x, y, z):
+            tensor.detach().zero_()
+    binarization, linear = taps
+    assert isinstance(binarization, BinarizeTap) and isinstance(linear, LayerTap)
+    assert binarization.x.tolist() == [[1.0, 2.0]]
+    assert linear.x.tolist() == [[1.0, 1.0]]
+    assert linear.y.tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_a_call_without_a_name_has_that_of_its_op() -> None:
+    """Both the exported node and the record need one, and neither knows the other's."""
+    spec, geometry = nn.WeightBinarization(), nn.ConvGeometry()
+    with record_taps() as taps:
+        x = nn.functional.binarize(torch.ones(1, 2, 1, 1))
+        y = nn.functional.binary_conv2d(x, torch.ones(3, 2, 1, 1), geometry=geometry, spec=spec)
+        nn.functional.binary_linear(y.flatten(1), torch.ones(4, 3), spec=spec)
+    assert [tap.layer for tap in taps] == ["Binarize", "BinaryConv2d", "BinaryLinear"]
+
+
+def test_recordings_nest_and_hold_no_graph() -> None:
+    layer = nn.BinaryLinear(2, 2)
+    with record_taps() as outer:
+        layer(torch.ones(1, 2))
+        with record_taps() as inner:
+            y = layer(torch.ones(1, 2))
+        layer(torch.ones(1, 2))
+    assert (len(outer), len(inner)) == (4, 2)
+    assert y.requires_grad
+    for tap in outer:
+        assert not tap.x.requires_grad
