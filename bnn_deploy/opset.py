@@ -17,6 +17,7 @@ from bnn_deploy.bits import Levels
 DOMAIN: Final = "bnn_deploy"
 VERSION: Final = 1
 ONNX_OPSET: Final = 20  # ONNX Runtime 1.17 and later, TensorRT 10 and later
+ONNX_IR_VERSION: Final = 9  # likewise: the lowest that has this opset
 
 # Training level. x and y are real tensors.
 BINARIZE: Final = "Binarize"  # (x) -> y; levels, ste, clip, layer

@@ -76,6 +76,7 @@ def export_onnx(
     records = run_passes(captured)
     run_float_passes(twin)
     captured.producer_name, captured.producer_version = "bnn_deploy", str(opset.VERSION)
+    captured.ir_version = twin.ir_version = opset.ONNX_IR_VERSION
     twin.metadata_props.update(_metadata(inputs))
     captured.metadata_props.update({**_metadata(inputs), **(metadata or {})})
     twin_proto = ir.to_proto(twin)

@@ -119,11 +119,15 @@ CONV_ATTRIBUTES = "channels, strides, pads, dilations, group, pad_value"
 
 TO_IMAGE = "image = Transpose <perm = [0, 3, 1, 2]> (x)"
 
+# Pads for all four axes, put together: the shape inference of ONNX Runtime before 1.24 wants as many pads as there are
+# axes, whatever the input `axes` says.
 ACCUMULATOR_LINES = """
         pads = Constant <value_ints: ints = @pads> ()
+        pads_begin, pads_end = Split <num_outputs = 2> (pads)
+        no_pads = Constant <value_ints = [0, 0]> ()
+        all_pads = Concat <axis = 0> (no_pads, pads_begin, no_pads, pads_end)
         pad_value = Constant <value_float: float = @pad_value> ()
-        pad_axes = Constant <value_ints = [2, 3]> ()
-        framed = Pad <mode = "constant"> (image, pads, pad_value, pad_axes)
+        framed = Pad <mode = "constant"> (image, all_pads, pad_value)
         accumulator = Conv <strides: ints = @strides, dilations: ints = @dilations, group: int = @group> (framed, w)"""
 
 

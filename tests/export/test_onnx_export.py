@@ -103,6 +103,7 @@ def test_the_file_stands_alone_and_says_nothing_of_the_machine(exporter: str, de
         assert not part.doc_string
         assert all(entry.key.startswith("bnn_deploy.") for entry in part.metadata_props)
     assert (model.producer_name, model.producer_version) == ("bnn_deploy", "1")
+    assert model.ir_version == 9  # ONNX Runtime 1.17 reads no later one
     assert {entry.key: entry.value for entry in model.metadata_props} == {
         "bnn_deploy.opset": "1",
         "bnn_deploy.example_shapes": "1x4x9x8",
