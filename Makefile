@@ -19,6 +19,7 @@ CPP_SOURCES := $(shell find plugins -name '*.h' -o -name '*.cpp' -o -name '*.cuh
 CLANG_FORMAT := $(shell command -v clang-format)
 
 TEST_PROCESSES ?= 2
+PLUGINS := build/plugins
 
 ifneq ($(filter export train,$(MAKECMDGOALS)),)
 ifeq ($(MODEL),)
@@ -27,7 +28,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export engine parity bench train test lint format plugins clean
+.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -58,7 +59,7 @@ bench: $(STAMP)  ## measure latency and throughput (a later version)
 train: $(STAMP)  ## train the shipped weights of MODEL again, on handwritten digits
 	$(BIN)/python -m bnn_deploy.train '$(MODEL)' $(ARGS)
 
-test: $(STAMP)  ## run the tests
+test: $(STAMP) native-if-possible  ## run the tests
 	$(BIN)/pytest -q -n $(TEST_PROCESSES) $(ARGS)
 
 lint: $(STAMP)  ## check style and types
@@ -72,8 +73,25 @@ format: $(STAMP)  ## bring the sources into shape
 	$(BIN)/ruff format .
 	$(if $(and $(CLANG_FORMAT),$(CPP_SOURCES)),clang-format -i $(CPP_SOURCES))
 
-plugins:  ## build the native libraries (a later version)
-	@echo "make plugins: the native libraries are not in this version of bnn_deploy" >&2; exit 2
+# Ninja where there is one, else whatever cmake finds; both rebuild no more than has changed.
+plugins:  ## build the native library, with g++ or clang++ and cmake
+	@command -v cmake >/dev/null || { echo "make plugins: cmake is missing; install it with the system's packages" >&2; exit 2; }
+	@cmake -S plugins -B $(PLUGINS) $(if $(shell command -v ninja),-G Ninja) $(PLUGIN_ARGS) >/dev/null
+	cmake --build $(PLUGINS) --parallel $(TEST_PROCESSES)
+
+# The kernels under the sanitizers for memory and for threads. The ONNX Runtime tests run with the first one loaded too.
+LIBASAN = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
+test-sanitizers: $(STAMP)
+	@for kind in address thread; do \
+	  cmake -S plugins -B $(PLUGINS)-$$kind $(if $(shell command -v ninja),-G Ninja) -DBNN_SANITIZE=$$kind >/dev/null && \
+	  cmake --build $(PLUGINS)-$$kind --parallel $(TEST_PROCESSES) && $(PLUGINS)-$$kind/concurrent_runs || exit 1; done
+	BNN_DEPLOY_NATIVE_LIBRARY=$(PLUGINS)-address/libbnn_deploy_ort.so LD_PRELOAD="$(LIBASAN)" \
+	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 $(BIN)/pytest -q -p no:cacheprovider tests/plugins
+
+# For targets that do without the library, only slower: says so, and goes on.
+native-if-possible:
+	@if command -v cmake >/dev/null && { command -v g++ || command -v clang++; } >/dev/null; then $(MAKE) --no-print-directory plugins; \
+	else echo "no cmake or no C++ compiler: going on without the native library" >&2; fi
 
 clean:  ## remove what was built, .venv excepted
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

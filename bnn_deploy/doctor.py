@@ -17,6 +17,8 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
+from bnn_deploy import native
+
 PROGRAM_TIMEOUT_SECONDS = 10
 
 
@@ -91,8 +93,9 @@ def _needed(distribution: str, module: str, minimum: str, cost: str, *also: str)
     return Package((distribution, *also), module, minimum, True, cost, f"pip install '{distribution}>={minimum}'")
 
 
+NATIVE_LIBRARY = "native CPU library"
 _NO_EXPORT = "no export"
-_NATIVE_BUILD = "nothing in this version; later ones build their native libraries with it"
+_NATIVE_BUILD = "the native CPU library cannot be built"
 
 PACKAGES = (
     _needed("numpy", "numpy", "1.26", "nothing runs"),
@@ -148,7 +151,10 @@ PROGRAMS = (
     ),
     Program("cmake", (("cmake", "--version"),), _NATIVE_BUILD, "install cmake with the system's packages"),
     Program(
-        "nvcc", (("nvcc", "--version"),), _NATIVE_BUILD, "install the CUDA toolkit, or pip install nvidia-cuda-nvcc"
+        "nvcc",
+        (("nvcc", "--version"),),
+        "nothing in this version; a later one builds CUDA kernels with it",
+        "install the CUDA toolkit, or pip install nvidia-cuda-nvcc",
     ),
     Program(
         "NVIDIA GPU",
@@ -161,7 +167,13 @@ PROGRAMS = (
 
 def examine() -> list[Finding]:
     """Looks for everything, in the order in which it matters."""
-    return [_examine_python(), _examine_zoo(), *map(_examine_package, PACKAGES), *map(_examine_program, PROGRAMS)]
+    return [
+        _examine_python(),
+        _examine_zoo(),
+        *map(_examine_package, PACKAGES),
+        _examine_native_library(),
+        *map(_examine_program, PROGRAMS),
+    ]
 
 
 def is_ready(findings: list[Finding]) -> bool:
@@ -181,6 +193,14 @@ def _examine_zoo() -> Finding:
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     weights = [file for folder in folders for file in folder.glob("weights/*.safetensors")]
     return Finding("models", State.OK, f"the zoo, {len(weights)} files of trained weights", True)
+
+
+def _examine_native_library() -> Finding:
+    found = native.find_library()
+    if found is not None:
+        return Finding(NATIVE_LIBRARY, State.OK, str(found))
+    cost = "1-bit layers run through their function bodies, about as slow as float ones"
+    return Finding(NATIVE_LIBRARY, State.MISSING, "", False, cost, f"make plugins, or set {native.VARIABLE}")
 
 
 def _examine_package(package: Package) -> Finding:

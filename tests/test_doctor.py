@@ -47,10 +47,20 @@ def test_names_are_unique() -> None:
 
 def test_whatever_is_not_ok_has_a_cost_and_a_fix(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(doctor.native, "find_library", lambda: None)
     missing = [finding for finding in examine() if finding.state is not State.OK]
-    assert len(missing) == len(doctor.PACKAGES) + len(doctor.PROGRAMS)
+    assert len(missing) == len(doctor.PACKAGES) + len(doctor.PROGRAMS) + 1
     assert all(finding.cost and finding.fix for finding in missing)
     assert not is_ready(missing)
+
+
+def test_the_native_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNN_DEPLOY_NATIVE_LIBRARY", str(tmp_path / "none.so"))
+    finding = _finding("native CPU library")
+    assert finding.state is State.MISSING and not finding.required
+    assert "make plugins" in finding.fix and "float" in finding.cost
+    (tmp_path / "none.so").touch()
+    assert _finding("native CPU library") == Finding("native CPU library", State.OK, str(tmp_path / "none.so"))
 
 
 def test_required_packages_are_those_that_the_package_depends_on(repository: Path) -> None:

@@ -1,0 +1,73 @@
+#include "cpu/borders.h"
+
+#include <algorithm>
+
+namespace bnn::cpu {
+namespace {
+
+// Along one axis, which taps of the kernel are padded: [0, first) and [last, kernel).
+struct Inside {
+  int64_t first, last;
+  bool operator==(const Inside& other) const { return first == other.first && last == other.last; }
+};
+
+// The sets of taps that occur along one axis, and which of them each output position has.
+struct Axis {
+  std::vector<Inside> sets;
+  std::vector<int32_t> set_of;
+};
+
+Axis classify(int64_t outputs, int64_t input, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad) {
+  Axis axis;
+  for (int64_t out = 0; out < outputs; ++out) {
+    const int64_t start = out * stride - pad;
+    const int64_t before = start >= 0 ? 0 : (-start + dilation - 1) / dilation;
+    const int64_t until = input <= start ? 0 : (input - start + dilation - 1) / dilation;
+    Inside inside{std::min(before, kernel), std::min(until, kernel)};
+    inside.last = std::max(inside.first, inside.last);
+    const auto known = std::find(axis.sets.begin(), axis.sets.end(), inside);
+    axis.set_of.push_back(static_cast<int32_t>(known - axis.sets.begin()));
+    if (known == axis.sets.end()) axis.sets.push_back(inside);
+  }
+  return axis;
+}
+
+}  // namespace
+
+BorderTable::BorderTable(const ConvAttributes& a, const ConvWeightShape& w, const ConvShape& s,
+                         const PreparedWeights& weights)
+    : height_(s.height), width_(s.width) {
+  Axis rows = classify(s.out_height, s.height, w.kernel_height, a.strides[0], a.dilations[0], a.pads[0]);
+  Axis columns = classify(s.out_width, s.width, w.kernel_width, a.strides[1], a.dilations[1], a.pads[1]);
+  const int32_t pad_difference = a.pad_value - value_of_zero_bits(a.levels);
+  if (pad_difference == 0) {  // zero bits already are what padding means: one class
+    rows = {{{0, w.kernel_height}}, std::vector<int32_t>(static_cast<size_t>(s.out_height), 0)};
+    columns = {{{0, w.kernel_width}}, std::vector<int32_t>(static_cast<size_t>(s.out_width), 0)};
+  }
+  const auto column_sets = static_cast<int32_t>(columns.sets.size());
+  for (const int32_t set : rows.set_of) row_class_.push_back(set * column_sets);
+  column_class_ = columns.set_of;
+  classes_ = static_cast<int64_t>(rows.sets.size()) * column_sets;
+  stride_ = (classes_ + 15) / 16 * 16;
+  table_.assign(static_cast<size_t>(w.outputs * stride_), 0);
+  const auto taps = static_cast<int32_t>(w.taps() * (a.channels / a.group));
+  for (int64_t o = 0; o < w.outputs; ++o) {
+    int32_t total = 0;
+    for (int64_t tap = 0; tap < w.taps(); ++tap) total += weights.tap_sum(o, tap);
+    int32_t* entry = table_.data() + o * stride_;
+    for (const Inside& row : rows.sets)
+      for (const Inside& column : columns.sets) {
+        int32_t inside = 0;
+        for (int64_t kh = row.first; kh < row.last; ++kh)
+          for (int64_t kw = column.first; kw < column.last; ++kw)
+            inside += weights.tap_sum(o, kh * w.kernel_width + kw);
+        const int32_t base = a.levels == Levels::kBipolar    ? taps
+                             : a.levels == Levels::kUnipolar ? (taps + total) / 2
+                                                             : -taps;
+        *entry++ = base + pad_difference * (total - inside);
+      }
+  }
+  float_table_.assign(table_.begin(), table_.end());
+}
+
+}  // namespace bnn::cpu

@@ -1,0 +1,44 @@
+// The constant part of an accumulator: what depends on the output channel and on which taps are padded.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/conv_shape.h"
+#include "cpu/prepared_weights.h"
+
+namespace bnn::cpu {
+
+// accumulator = table[o][class of pixel] + multiplier * count, where `count` is the number of differing bits and a
+// padded tap has been counted as zero bits. With K the taps times the channels of a group, and w a weight of ±1:
+//
+//   bipolar   K - 2 count                     unipolar  (K + sum w) / 2 - count           ternary  count - K
+//
+// plus (pad_value - value of zero bits) * (sum w over the padded taps). The padded taps are those of a set of kernel
+// rows and of a set of kernel columns: output rows with the same set are one class, and so are columns.
+class BorderTable {
+ public:
+  BorderTable(const ConvAttributes& attributes, const ConvWeightShape& weight_shape, const ConvShape& shape,
+              const PreparedWeights& weights);
+
+  int64_t height() const { return height_; }
+  int64_t width() const { return width_; }
+  int64_t classes() const { return classes_; }
+  const int32_t* table() const { return table_.data(); }            // [O, stride]
+  const float* float_table() const { return float_table_.data(); }  // the same values
+  int64_t stride() const { return stride_; }
+  int32_t class_of(int64_t row, int64_t column) const { return row_class_[row] + column_class_[column]; }
+
+ private:
+  int64_t height_, width_;  // of the input that it was made for
+  int64_t classes_ = 1, stride_ = 0;
+  std::vector<int32_t> row_class_, column_class_;  // row classes are multiples of the number of column classes
+  std::vector<int32_t> table_;
+  std::vector<float> float_table_;
+};
+
+constexpr int32_t count_multiplier(Levels levels) {
+  return levels == Levels::kBipolar ? -2 : levels == Levels::kUnipolar ? -1 : 1;
+}
+
+}  // namespace bnn::cpu

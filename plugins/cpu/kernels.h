@@ -1,0 +1,128 @@
+// The inner loops, one set for each instruction set. `packed_conv.cpp` and its neighbours put the outer loops around
+// them; nothing else knows which set runs.
+//
+// A convolution counts, for a tile of output pixels and four output channels at a time, the bits in which activations
+// and weights differ. The activations of a tile lie in a *column*: row k holds the same few channels of the same tap
+// for each pixel of the tile, so that a vector's lanes are pixels. What a cell of a row holds is the set's own choice.
+#pragma once
+
+#include <cstdint>
+
+#include "core/epilogue.h"
+
+namespace bnn::cpu {
+
+enum class Cell {
+  kWord,    // uint32: 32 channels of a pixel
+  kNibble,  // uint8: 4 channels of a pixel, high half 0
+};
+
+constexpr int64_t cell_bytes(Cell cell) { return cell == Cell::kWord ? 4 : 1; }
+constexpr int64_t cell_channels(Cell cell) { return cell == Cell::kWord ? 32 : 4; }
+
+constexpr int kBlockOutputs = 4;     // output channels counted at a time
+constexpr int kMostTilePixels = 96;  // pixels of the largest tile of any set
+constexpr int64_t kSlackBytes = 64;  // how far copies of whole vectors may run past what they copy
+
+// column: [rows, row_cells] cells, of which the first `vectors` vectors are counted; weights: the block's, as
+// `PreparedWeights` lays them out; counts: [kBlockOutputs, kMostTilePixels] int32, the number of differing bits.
+//
+// A few pixels that would not fill another vector may follow as a tail, one by one: tail: [tail_pixels, rows,
+// kBlockOutputs] words, each word as often as a block has outputs, so that it meets the weights of all of them.
+struct CountTask {
+  const void* column;
+  int64_t rows;
+  int64_t row_cells;
+  int vectors;
+  const void* weights;
+  int32_t* counts;
+  const uint32_t* tail;
+  int tail_pixels;
+};
+
+// From counts to outputs: accumulator = table[o][class of pixel] + multiplier * count, then the epilogue.
+struct FinishTask {
+  const int32_t* counts;          // [outputs, kMostTilePixels]
+  int outputs;                    // 1 to kBlockOutputs
+  int64_t first_output;           // of the layer, an index into the operands
+  int pixels;                     // of the tile that are real
+  int multiplier;                 // -2, -1 or 1
+  const int32_t* table;           // [O, table_stride]
+  const float* float_table;       // the same
+  int64_t table_stride;           // a multiple of 16
+  int64_t classes;                // entries of a table row in use
+  const int32_t* class_of_pixel;  // [kMostTilePixels]; null where all pixels are of `uniform_class`
+  int32_t uniform_class;
+  const float* residual;  // of the tile's first pixel and output 0; null for none
+  float* y;               // the same; null for none
+  int64_t plane_stride;   // from one output channel to the next, in floats
+  uint32_t* words;        // [kMostTilePixels], packed outputs: bit o % 32 is set where it is 1; null for none
+};
+
+// Where a run of neighbouring output pixels finds its input: `length` cells from `source` on, for the tap at (0, 0).
+struct Run {
+  int64_t source;
+  int32_t target;
+  int32_t length;
+};
+
+// planes: [planes, plane_cells]; a column row for each tap and plane. tap_offsets: [taps], in cells.
+struct GatherTask {
+  const void* planes;
+  int64_t plane_cells;
+  int64_t plane_count;
+  const int64_t* tap_offsets;
+  int64_t taps;
+  const Run* runs;
+  int run_count;
+  int64_t row_cells;
+  void* column;
+};
+
+enum class Compare { kGreaterOrEqual, kGreater, kNotGreaterOrEqual, kBetween };
+
+// x: [channels, pixels] float32, rows `plane_stride` apart -> words: [pixels] words `word_stride` apart, at most 32
+// channels. lower, upper: one value for each channel, `bound_stride` (0 or 1) apart; upper is read by kBetween only.
+struct PackTask {
+  const float* x;
+  int64_t plane_stride;
+  int channels;
+  int64_t pixels;
+  Compare compare;
+  const float* lower;
+  const float* upper;
+  int64_t bound_stride;
+  int32_t* words;
+  int64_t word_stride;
+};
+
+struct Kernels {
+  const char* name;
+  Cell cell;
+  int lanes;          // cells of a vector
+  int most_vectors;   // of a tile
+  int most_tail;      // pixels of a tile beyond its vectors
+  int row_multiple;   // rows of a column are filled up with zeros to a multiple of this
+  int64_t most_rows;  // the greatest number of rows whose counts do not overflow
+  bool (*supported)();
+  void (*count)(const CountTask&);
+  void (*finish)(const EpilogueKind&, const EpilogueOperands&, const FinishTask&);
+  void (*gather)(const GatherTask&);
+  void (*split_nibbles)(const uint32_t* words, int64_t count, int shift, uint8_t* cells);
+  void (*pack)(const PackTask&);
+  int64_t (*differing_bits)(const int32_t* a, const int32_t* b, int64_t words);
+};
+
+// The sets that were compiled, best first; the last one runs everywhere.
+const Kernels* const* all_kernels(int* count);
+
+// The best set that this processor supports, or the one that the environment variable BNN_DEPLOY_CPU_KERNELS names.
+// Throws InvalidInput where that one is unknown or not supported.
+const Kernels& chosen_kernels();
+
+// The set of that name. Throws InvalidInput where it is unknown or not supported.
+const Kernels& kernels_named(const char* name);
+
+const Kernels& scalar_kernels();
+
+}  // namespace bnn::cpu

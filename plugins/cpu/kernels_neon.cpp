@@ -1,0 +1,156 @@
+// NEON: an exclusive or and a population count of bytes for 4 pixels of 32 channels, summed in bytes while they fit.
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#include "cpu/finish_lanes.h"
+#include "cpu/gather_runs.h"
+
+namespace bnn::cpu {
+namespace {
+
+struct NeonLanes {
+  static constexpr int kWidth = 4;
+
+  static int32x4_t load(const int32_t* p) { return vld1q_s32(p); }
+  static float32x4_t load(const float* p) { return vld1q_f32(p); }
+  static void store(float* p, float32x4_t z) { vst1q_f32(p, z); }
+  static float32x4_t load(const float* p, int lanes) {
+    float row[kWidth] = {};
+    for (int i = 0; i < lanes; ++i) row[i] = p[i];
+    return vld1q_f32(row);
+  }
+  static void store(float* p, float32x4_t z, int lanes) {
+    float row[kWidth];
+    vst1q_f32(row, z);
+    for (int i = 0; i < lanes; ++i) p[i] = row[i];
+  }
+  static int32x4_t set(int32_t value) { return vdupq_n_s32(value); }
+  static float32x4_t set(float value) { return vdupq_n_f32(value); }
+  static int32x4_t look_up(const int32_t* table, const int32_t* index, int64_t) {
+    const int32_t row[kWidth] = {table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+    return vld1q_s32(row);
+  }
+  static float32x4_t look_up(const float* table, const int32_t* index, int64_t) {
+    const float row[kWidth] = {table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+    return vld1q_f32(row);
+  }
+  static float32x4_t to_float(int32x4_t value) { return vcvtq_f32_s32(value); }
+  static int32x4_t add(int32x4_t a, int32x4_t b) { return vaddq_s32(a, b); }
+  static float32x4_t add(float32x4_t a, float32x4_t b) { return vaddq_f32(a, b); }
+  static int32x4_t multiply(int32x4_t a, int32x4_t b) { return vmulq_s32(a, b); }
+  static float32x4_t multiply(float32x4_t a, float32x4_t b) { return vmulq_f32(a, b); }
+  static float32x4_t multiply_add(float32x4_t a, float32x4_t b, float32x4_t c) { return vfmaq_f32(c, a, b); }
+  static float32x4_t where_not_negative(float32x4_t z, float32x4_t a, float32x4_t b) {
+    return vbslq_f32(vcgeq_f32(z, vdupq_n_f32(0.0f)), a, b);
+  }
+  static float32x4_t clip(float32x4_t z, float32x4_t low, float32x4_t high) {
+    z = vbslq_f32(vcltq_f32(z, low), low, z);
+    return vbslq_f32(vcgtq_f32(z, high), high, z);
+  }
+  static uint32x4_t between(float32x4_t low, float32x4_t z, float32x4_t high) {
+    return vandq_u32(vcleq_f32(low, z), vcleq_f32(z, high));
+  }
+  static uint32x4_t between(int32x4_t low, int32x4_t z, int32x4_t high) {
+    return vandq_u32(vcleq_s32(low, z), vcleq_s32(z, high));
+  }
+  static void or_bit(uint32_t* words, uint32x4_t is_set, uint32_t bit) {
+    vst1q_u32(words, vorrq_u32(vld1q_u32(words), vandq_u32(is_set, vdupq_n_u32(bit))));
+  }
+};
+
+constexpr int kLanes = 16;  // pixels, four to a register
+constexpr int kRegisters = 4;
+constexpr int kRowsToFlush = 31;  // 31 * 8 bits fit a byte
+
+// One output, kLanes pixels. row_cells: from one row of the column to the next.
+void count_output(const uint32_t* column, int64_t row_cells, int64_t rows, const uint32_t* weights, int32_t* counts) {
+  uint32x4_t sums[kRegisters] = {};
+  for (int64_t done = 0; done < rows;) {
+    const int64_t until = rows - done < kRowsToFlush ? rows : done + kRowsToFlush;
+    uint8x16_t bytes[kRegisters] = {};
+    for (; done < until; ++done) {
+      const uint32x4_t weight = vdupq_n_u32(weights[done * kBlockOutputs]);
+      for (int r = 0; r < kRegisters; ++r) {
+        const uint32x4_t differ = veorq_u32(vld1q_u32(column + done * row_cells + 4 * r), weight);
+        bytes[r] = vaddq_u8(bytes[r], vcntq_u8(vreinterpretq_u8_u32(differ)));
+      }
+    }
+    for (int r = 0; r < kRegisters; ++r) sums[r] = vpadalq_u16(sums[r], vpaddlq_u8(bytes[r]));
+  }
+  for (int r = 0; r < kRegisters; ++r) vst1q_s32(counts + 4 * r, vreinterpretq_s32_u32(sums[r]));
+}
+
+void count(const CountTask& t) {
+  const auto* column = static_cast<const uint32_t*>(t.column);
+  const auto* weights = static_cast<const uint32_t*>(t.weights);
+  for (int v = 0; v < t.vectors; ++v)
+    for (int o = 0; o < kBlockOutputs; ++o)
+      count_output(column + v * kLanes, t.row_cells, t.rows, weights + o, t.counts + o * kMostTilePixels + v * kLanes);
+}
+
+uint32x4_t holds(Compare compare, float32x4_t x, float32x4_t lower, float32x4_t upper) {
+  switch (compare) {
+    case Compare::kGreaterOrEqual:
+      return vcgeq_f32(x, lower);
+    case Compare::kGreater:
+      return vcgtq_f32(x, lower);
+    case Compare::kNotGreaterOrEqual:
+      return vmvnq_u32(vcgeq_f32(x, lower));
+    case Compare::kBetween:
+      return NeonLanes::between(lower, x, upper);
+  }
+  return vdupq_n_u32(0);
+}
+
+void pack(const PackTask& t) {
+  constexpr int kWidth = NeonLanes::kWidth;
+  for (int64_t p = 0; p < t.pixels; p += kWidth) {
+    const int lanes = t.pixels - p < kWidth ? static_cast<int>(t.pixels - p) : kWidth;
+    uint32_t words[kWidth] = {};
+    for (int c = 0; c < t.channels; ++c) {
+      const int64_t bound = c * t.bound_stride;
+      const float32x4_t x = NeonLanes::load(t.x + c * t.plane_stride + p, lanes);
+      const uint32x4_t is_set = holds(t.compare, x, vdupq_n_f32(t.lower[bound]), vdupq_n_f32(t.upper[bound]));
+      NeonLanes::or_bit(words, is_set, uint32_t{1} << c);
+    }
+    for (int lane = 0; lane < lanes; ++lane) t.words[(p + lane) * t.word_stride] = static_cast<int32_t>(words[lane]);
+  }
+}
+
+int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
+  int64_t total = 0, i = 0;
+  for (; i + 4 <= words; i += 4) {
+    const int32x4_t differ = veorq_s32(vld1q_s32(a + i), vld1q_s32(b + i));
+    total += vaddvq_u8(vcntq_u8(vreinterpretq_u8_s32(differ)));
+  }
+  for (; i < words; ++i) total += __builtin_popcount(static_cast<uint32_t>(a[i] ^ b[i]));
+  return total;
+}
+
+}  // namespace
+
+const Kernels& neon_kernels();
+
+const Kernels& neon_kernels() {
+  static constexpr Kernels kernels{"neon",
+                                   Cell::kWord,
+                                   kLanes,
+                                   4,
+                                   0,
+                                   1,
+                                   int64_t{1} << 25,
+                                   [] { return true; },
+                                   count,
+                                   finish<NeonLanes>,
+                                   gather_runs<NeonLanes, 16, 4>,
+                                   nullptr,
+                                   pack,
+                                   differing_bits};
+  return kernels;
+}
+
+}  // namespace bnn::cpu
+
+#endif

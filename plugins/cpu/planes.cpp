@@ -1,0 +1,106 @@
+#include "cpu/planes.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bnn::cpu {
+namespace {
+
+constexpr int64_t kChunk = 64;  // cells that are rearranged at a time
+
+}  // namespace
+
+PlaneLayout::PlaneLayout(const ConvAttributes& a, const ConvWeightShape& w, const ConvShape& s, const Kernels& kernels,
+                         const PreparedWeights& weights)
+    : attributes_(a), shape_(s), kernels_(kernels) {
+  group_channels_ = a.channels / a.group;
+  group_words_ = words_for(group_channels_);
+  pixel_words_ = planes_of(a.levels) * words_for(a.channels);
+  cells_per_tap_ = weights.cells_per_tap();
+  planes_ = a.group * cells_per_tap_;
+  rows_ = s.height + a.pads[0] + a.pads[2];
+  const int64_t width = s.width + a.pads[1] + a.pads[3];
+  phases_ = std::min(a.strides[1], width);  // a stride beyond the width makes a single output column
+  stride_rows_ = a.strides[0];
+  phase_width_ = (width + phases_ - 1) / phases_;
+  plane_cells_ = rows_ * row_cells();
+  for (int64_t kh = 0; kh < w.kernel_height; ++kh)
+    for (int64_t kw = 0; kw < w.kernel_width; ++kw) {
+      const int64_t column = kw * a.dilations[1];
+      tap_offsets_.push_back(kh * a.dilations[0] * row_cells() + column % phases_ * phase_width_ + column / phases_);
+    }
+}
+
+// Word `word` of one group's channels, aligned to bit 0; of plane N, then of plane P, if ternary.
+uint32_t PlaneLayout::group_word(const int32_t* pixel, int64_t group, int64_t word) const {
+  int64_t within = word;
+  if (attributes_.levels == Levels::kTernary) {
+    within = word % group_words_;
+    if (word < group_words_) pixel += words_for(attributes_.channels);
+  }
+  const int64_t first_bit = group * group_channels_ + within * kWordBits;
+  const int64_t index = first_bit / kWordBits, shift = first_bit % kWordBits;
+  uint64_t bits = static_cast<uint32_t>(pixel[index]);
+  if (shift != 0 && index + 1 < words_for(attributes_.channels))
+    bits |= static_cast<uint64_t>(static_cast<uint32_t>(pixel[index + 1])) << 32;
+  return static_cast<uint32_t>(bits >> shift) & used_bits(group_channels_, within);
+}
+
+// Word `word` of every `phases_`-th pixel of a row from `column` on; those outside the row are left alone.
+void PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
+                               uint32_t* words) const {
+  const int64_t first = column >= 0 ? 0 : (-column + phases_ - 1) / phases_;
+  const int64_t inside = shape_.width <= column ? 0 : (shape_.width - column + phases_ - 1) / phases_;
+  const int32_t* pixel = pixels + (column + first * phases_) * pixel_words_;
+  const int64_t step = phases_ * pixel_words_, end = std::min(count, inside);
+  if (attributes_.group == 1 && attributes_.levels != Levels::kTernary) {  // the word as it is
+    const uint32_t used = used_bits(group_channels_, word);
+    for (int64_t i = first; i < end; ++i, pixel += step) words[i] = static_cast<uint32_t>(pixel[word]) & used;
+    return;
+  }
+  for (int64_t i = first; i < end; ++i, pixel += step) words[i] = group_word(pixel, group, word);
+}
+
+// Calls emit(cell, words, count) for one word of one row, a chunk at a time: `count` words go to `cell` of the row on.
+template <class Emit>
+void PlaneLayout::for_each_chunk(const int32_t* packed, int64_t row, int64_t group, int64_t word, Emit emit) const {
+  const int64_t in_row = row - attributes_.pads[0];
+  const bool padded = in_row < 0 || in_row >= shape_.height;
+  const int32_t* pixels = padded ? nullptr : packed + in_row * shape_.width * pixel_words_;
+  uint32_t words[kChunk];
+  for (int64_t phase = 0; phase < phases_; ++phase)
+    for (int64_t start = 0; start < phase_width_; start += kChunk) {
+      const int64_t count = std::min(kChunk, phase_width_ - start);
+      std::fill(words, words + kChunk, 0u);
+      if (!padded) read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
+      emit(phase * phase_width_ + start, words, count);
+    }
+}
+
+void PlaneLayout::fill_row(const int32_t* packed, int64_t row, void* cells) const {
+  const int64_t words = planes_of(attributes_.levels) * group_words_;
+  const int64_t nibbles = cells_per_tap_ / planes_of(attributes_.levels);  // of one plane, where cells are nibbles
+  for (int64_t group = 0; group < attributes_.group; ++group)
+    for (int64_t word = 0; word < words; ++word) {
+      if (kernels_.cell == Cell::kWord) {
+        auto* target =
+            static_cast<uint32_t*>(cells) + (group * cells_per_tap_ + word) * plane_cells_ + row * row_cells();
+        for_each_chunk(packed, row, group, word, [&](int64_t at, const uint32_t* chunk, int64_t count) {
+          std::memcpy(target + at, chunk, static_cast<size_t>(count) * sizeof *chunk);
+        });
+        continue;
+      }
+      const int64_t first = word % group_words_ * 8, within_plane = std::min<int64_t>(8, nibbles - first);
+      const int64_t plane = group * cells_per_tap_ + word / group_words_ * nibbles + first;
+      auto* target = static_cast<uint8_t*>(cells) + plane * plane_cells_ + row * row_cells();
+      for_each_chunk(packed, row, group, word, [&](int64_t at, const uint32_t* chunk, int64_t count) {
+        uint8_t split[kChunk];
+        for (int64_t nibble = 0; nibble < within_plane; ++nibble) {
+          kernels_.split_nibbles(chunk, (count + 31) / 32 * 32, static_cast<int>(4 * nibble), split);
+          std::memcpy(target + nibble * plane_cells_ + at, split, static_cast<size_t>(count));
+        }
+      });
+    }
+}
+
+}  // namespace bnn::cpu

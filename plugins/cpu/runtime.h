@@ -1,0 +1,73 @@
+// What a kernel needs of whoever calls it: memory for the length of a call, and threads.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <thread>
+
+namespace bnn::cpu {
+
+class Runtime {
+ public:
+  virtual ~Runtime() = default;
+  virtual void* allocate(size_t bytes) = 0;  // throws where there is none
+  virtual void release(void* memory) noexcept = 0;
+  // Runs task(0) to task(count - 1), in any order and on any threads. The tasks do not throw.
+  virtual void parallel(size_t count, const std::function<void(size_t)>& task) = 0;
+};
+
+// Memory for one call, aligned for any vector and released on every way out.
+class Scratch {
+ public:
+  static constexpr size_t kAlignment = 64;
+
+  Scratch(Runtime& runtime, size_t bytes) : runtime_(runtime), memory_(runtime.allocate(bytes + kAlignment)) {}
+  ~Scratch() { runtime_.release(memory_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  uint8_t* data() const {
+    const auto address = reinterpret_cast<uintptr_t>(memory_);
+    return reinterpret_cast<uint8_t*>((address + kAlignment - 1) / kAlignment * kAlignment);
+  }
+
+ private:
+  Runtime& runtime_;
+  void* memory_;
+};
+
+// Hands out the numbers 0 to count - 1 to tasks that run at the same time, always the lowest that is free: tasks that
+// run one after the other share a number, and with it scratch memory that is still in the cache.
+class SlotPool {
+ public:
+  static constexpr int kMost = 64;
+
+  explicit SlotPool(int count) : free_(count >= kMost ? ~uint64_t{0} : (uint64_t{1} << count) - 1) {}
+
+  int acquire() {
+    for (;;) {
+      uint64_t free = free_.load(std::memory_order_relaxed);
+      const uint64_t lowest = free & (~free + 1);
+      if (free == 0) {
+        std::this_thread::yield();  // more threads than slots
+      } else if (free_.compare_exchange_weak(free, free & ~lowest, std::memory_order_acquire)) {
+        return __builtin_ctzll(lowest);
+      }
+    }
+  }
+
+  void release(int slot) { free_.fetch_or(uint64_t{1} << slot, std::memory_order_release); }
+
+ private:
+  std::atomic<uint64_t> free_;
+};
+
+// How many threads the machine can run; how many the runtime has is not known to a kernel.
+inline int most_threads() {
+  const int found = static_cast<int>(std::thread::hardware_concurrency());
+  return found < 1 ? 1 : found > SlotPool::kMost ? SlotPool::kMost : found;
+}
+
+}  // namespace bnn::cpu

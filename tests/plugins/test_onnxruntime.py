@@ -1,0 +1,353 @@
+"""The native library inside ONNX Runtime: preferred over the function bodies, equal to them, and never a crash."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from bnn_deploy import opset
+from bnn_deploy.bits import Levels, pack_bits, pack_levels
+from bnn_deploy.errors import InputRefused
+from bnn_deploy.functions import function_body
+from bnn_deploy.native import KERNELS_VARIABLE
+from bnn_deploy.runners.native_cpu import NativeCpuRunner
+from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
+
+ELEMENT = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
+CONV = {"strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [1, 1], "group": 1, "pad_value": 0.0}
+
+pytestmark = pytest.mark.usefixtures("native")
+
+
+def model_of(
+    op: str, inputs: dict[str, Any], attributes: dict[str, Any], outputs: int = 1, *, constants: tuple[str, ...] = ()
+) -> onnx.ModelProto:
+    """One node named `layer`, with its function body if it has one; `constants` names those inputs that are."""
+    node = helper.make_node(op, list(inputs), ["y", "bits"][:outputs], "layer", domain=opset.DOMAIN, **attributes)
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [
+            helper.make_tensor_value_info(name, ELEMENT[array.dtype], [None] * array.ndim)
+            for name, array in inputs.items()
+            if name not in constants
+        ],
+        [onnx.ValueInfoProto(name=name) for name in ("y", "bits")[:outputs]],
+        [numpy_helper.from_array(inputs[name], name) for name in constants],
+    )
+    domains = [helper.make_opsetid("", opset.ONNX_OPSET), helper.make_opsetid(opset.DOMAIN, opset.VERSION)]
+    model = helper.make_model(graph, opset_imports=domains, ir_version=9)
+    if op in opset.DEPLOY_OPS:
+        model.functions.append(function_body(op))
+    return model
+
+
+def feeds_of(inputs: dict[str, Any], constants: tuple[str, ...]) -> dict[str, Any]:
+    return {name: array for name, array in inputs.items() if name not in constants}
+
+
+def conv_inputs(generator: Any, toolbox: Any, levels: Levels, n: int = 2, c: int = 40, o: int = 37) -> dict[str, Any]:
+    """The operands of a 3x3 convolution on 9x7 pixels."""
+    x = toolbox.levels(generator, levels, (n, 9, 7, c))
+    weight = toolbox.levels(generator, Levels.BIPOLAR, (o, 3, 3, c))
+    scale, bias = generator.standard_normal((2, o)).astype(np.float32)
+    return {"packed": pack_levels(x, levels), "weight": pack_bits(weight > 0), "scale": scale, "bias": bias}
+
+
+def low_of(levels: Levels) -> dict[str, float]:
+    return {} if levels is Levels.TERNARY else {"low": -1.0 if levels is Levels.BIPOLAR else 0.0}
+
+
+@pytest.mark.parametrize("constants", [(), ("weight", "scale", "bias")])
+@pytest.mark.parametrize("levels", list(Levels))
+def test_conv_equals_its_function_body(
+    toolbox: Any, kernels: str, levels: Levels, constants: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    inputs = conv_inputs(np.random.default_rng(0), toolbox, levels)
+    op = opset.PACKED_TERNARY_CONV2D if levels is Levels.TERNARY else opset.PACKED_CONV2D
+    model = model_of(op, inputs, CONV | {"channels": 40} | low_of(levels), constants=constants)
+    feeds = feeds_of(inputs, constants)
+    found, body = NativeCpuRunner(model, threads=2).infer(feeds), OnnxRuntimeRunner(model).infer(feeds)
+    assert np.array_equal(found["y"], body["y"])
+
+
+@pytest.mark.parametrize("levels", list(Levels))
+def test_linear_equals_its_function_body(
+    toolbox: Any, kernels: str, levels: Levels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    generator = np.random.default_rng(1)
+    x = toolbox.levels(generator, levels, (3, 70))
+    weight = toolbox.levels(generator, Levels.BIPOLAR, (150, 70))
+    scale, bias = generator.standard_normal((2, 150)).astype(np.float32)
+    inputs = {"packed": pack_levels(x, levels), "weight": pack_bits(weight > 0), "scale": scale, "bias": bias}
+    op = opset.PACKED_TERNARY_LINEAR if levels is Levels.TERNARY else opset.PACKED_LINEAR
+    model = model_of(op, inputs, {"channels": 70} | low_of(levels), constants=("weight",))
+    feeds = feeds_of(inputs, ("weight",))
+    assert np.array_equal(NativeCpuRunner(model).infer(feeds)["y"], OnnxRuntimeRunner(model).infer(feeds)["y"])
+
+
+@pytest.mark.parametrize("op", [*opset.PACK_OPS.values()])
+@pytest.mark.parametrize("shape", [(2, 40), (2, 40, 5), (1, 33, 4, 6), (0, 8, 3, 3)])
+def test_pack_equals_its_function_body(op: str, shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(2)
+    x = generator.standard_normal(shape).astype(np.float32)
+    x[generator.random(shape) < 0.3] = np.nan
+    x[generator.random(shape) < 0.3] = -0.0
+    inputs = {"x": x} if op == opset.PACK_TERNARY else {"x": x, "threshold": np.zeros(1, np.float32)}
+    model = model_of(op, inputs, {"channels": shape[1]})
+    found = NativeCpuRunner(model).infer(inputs)["y"]
+    if x.size:  # the body reshapes, which an empty tensor does not allow
+        assert np.array_equal(found, OnnxRuntimeRunner(model).infer(inputs)["y"])
+    else:
+        assert found.shape == (0, 3, 3, 2 if op == opset.PACK_TERNARY else 1)
+
+
+def fused_inputs(toolbox: Any, epilogue: opset.Epilogue) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inputs of a member of the family, in order, and its attributes."""
+    generator = np.random.default_rng(3)
+    inputs = conv_inputs(generator, toolbox, Levels.BIPOLAR)
+    outputs = inputs["scale"].size
+    middle = {"lower": -3.0, "upper": 3.0}
+    for name in epilogue.operands:
+        shape = (2, outputs, 9, 7) if name == "residual" else (outputs,)
+        inputs[name] = (generator.standard_normal(shape) + middle.get(name, 0.0)).astype(np.float32)
+    attributes = CONV | {"channels": 40, "low": -1.0}
+    if epilogue.activation == opset.CLIP:
+        attributes |= {"clip_low": -3.0, "clip_high": 2.5}
+    return inputs, attributes
+
+
+def expected_fused(inputs: dict[str, Any], attributes: dict[str, Any], plain: Any) -> list[Any]:
+    """What follows the plain convolution, in NumPy float32."""
+    z = plain
+    per_channel = {name: array.reshape(-1, 1, 1) for name, array in inputs.items() if array.ndim == 1}
+    if "residual" in inputs:
+        z = z + inputs["residual"]
+    if "slope" in inputs:
+        z = np.where(z >= 0, z, per_channel["slope"] * z) + per_channel["shift"]
+    if "clip_low" in attributes:
+        z = np.clip(z, np.float32(attributes["clip_low"]), np.float32(attributes["clip_high"]))
+    if "lower" not in inputs:
+        return [z]
+    return [z, pack_bits(np.moveaxis((per_channel["lower"] <= z) & (z <= per_channel["upper"]), 1, -1))]
+
+
+@pytest.mark.parametrize("op", list(opset.EPILOGUES))
+def test_every_epilogue(toolbox: Any, op: str) -> None:
+    epilogue = opset.EPILOGUES[op]
+    inputs, attributes = fused_inputs(toolbox, epilogue)
+    base = {name: inputs[name] for name in ("packed", "weight", "scale", "bias")}
+    base_attributes = {name: value for name, value in attributes.items() if not name.startswith("clip")}
+    plain = NativeCpuRunner(model_of(opset.PACKED_CONV2D, base, base_attributes)).infer(base)["y"]
+    runner = NativeCpuRunner(model_of(op, inputs, attributes, 2 if epilogue.packs else 1), threads=2)
+    found = [runner.infer(inputs)[name] for name in runner.outputs]
+    expected = expected_fused(inputs, attributes, plain)
+    assert len(found) == len(expected)
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("op", opset.BITS_OPS)
+def test_bits_of_the_accumulator(toolbox: Any, op: str) -> None:
+    generator = np.random.default_rng(11)
+    lower, upper = generator.integers(-30, 30, (2, 37)).astype(np.int32)
+    if op == opset.PACKED_CONV2D_BITS:
+        inputs, attributes, layer = conv_inputs(generator, toolbox, Levels.BIPOLAR), dict(CONV), opset.PACKED_CONV2D
+    else:
+        x = toolbox.levels(generator, Levels.BIPOLAR, (3, 40))
+        weight = toolbox.levels(generator, Levels.BIPOLAR, (37, 40))
+        inputs, attributes, layer = (
+            {"packed": pack_bits(x > 0), "weight": pack_bits(weight > 0)},
+            {},
+            opset.PACKED_LINEAR,
+        )
+    inputs |= {"scale": np.ones(37, np.float32), "bias": np.zeros(37, np.float32)}
+    attributes |= {"channels": 40, "low": -1.0}
+    sums = np.moveaxis(NativeCpuRunner(model_of(layer, inputs, attributes)).infer(inputs)["y"], 1, -1)
+    bounded = {name: inputs[name] for name in ("packed", "weight")} | {"lower": lower, "upper": upper}
+    found = NativeCpuRunner(model_of(op, bounded, attributes)).infer(bounded)["y"]
+    assert np.array_equal(found, pack_bits((lower <= sums) & (sums <= upper)))
+
+
+def test_pack_interval() -> None:
+    generator = np.random.default_rng(12)
+    x = generator.standard_normal((2, 40, 3, 5)).astype(np.float32)
+    x[0, :, 0, 0] = np.nan
+    bound = generator.standard_normal((40,)).astype(np.float32)
+    inputs = {"x": x, "lower": bound, "upper": np.full(1, 0.75, np.float32)}
+    found = NativeCpuRunner(model_of(opset.PACK_INTERVAL, inputs, {"channels": 40})).infer(inputs)["y"]
+    inside = (bound[:, None, None] <= x) & (x <= np.float32(0.75))
+    assert np.array_equal(found, pack_bits(np.moveaxis(inside, 1, -1)))
+
+
+def test_max_pool_takes_the_greater_level() -> None:
+    generator = np.random.default_rng(4)
+    bits = generator.random((2, 7, 6, 40)) < 0.5
+    flipped = generator.random(40) < 0.5  # channels where bit 0 is the greater value
+    inputs = {"packed": pack_bits(bits), "flip": pack_bits(flipped)}
+    attributes = {"channels": 40, "kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
+    found = NativeCpuRunner(model_of(opset.PACKED_MAX_POOL2D, inputs, attributes)).infer(inputs)["y"]
+    framed = np.pad(bits ^ flipped, ((0, 0), (1, 1), (0, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(framed, (3, 2), (1, 2))[:, ::2]
+    assert np.array_equal(found, pack_bits(windows.any(axis=(-2, -1)) ^ flipped))
+
+
+def profile_ops(model: onnx.ModelProto, feeds: dict[str, Any], library: Path | None, folder: Path) -> set[str]:
+    """The operators that ONNX Runtime says it ran."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    if library:
+        options.register_custom_ops_library(str(library))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session.run(None, feeds)
+    events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    return {event["args"]["op_name"] for event in events if "op_name" in event.get("args", {})}
+
+
+def test_kernel_is_preferred_and_body_is_used_without_it(native: Any, toolbox: Any, tmp_path: Path) -> None:
+    inputs = conv_inputs(np.random.default_rng(5), toolbox, Levels.BIPOLAR)
+    model = model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 40, "low": -1.0})
+    assert profile_ops(model, inputs, native.path, tmp_path) == {opset.PACKED_CONV2D}
+    without = profile_ops(model, inputs, None, tmp_path)
+    assert "Conv" in " ".join(without) and opset.PACKED_CONV2D not in without
+
+
+def test_ops_without_a_kernel_run_on_their_body_beside_the_library() -> None:
+    generator = np.random.default_rng(6)
+    inputs = {
+        "x": generator.standard_normal((2, 33)).astype(np.float32),
+        "weight": pack_bits(generator.random((5, 33)) < 0.5),
+        "scale": np.ones(5, np.float32),
+        "bias": np.zeros(5, np.float32),
+    }
+    model = model_of(opset.BINARY_WEIGHT_LINEAR, inputs, {"channels": 33})
+    assert np.array_equal(NativeCpuRunner(model).infer(inputs)["y"], OnnxRuntimeRunner(model).infer(inputs)["y"])
+
+
+def test_concurrent_runs_of_one_session(toolbox: Any) -> None:
+    """Different sizes at the same time, so that the cache of border tables is replaced under the readers."""
+    generator = np.random.default_rng(7)
+    inputs = conv_inputs(generator, toolbox, Levels.BIPOLAR)
+    constants = ("weight", "scale", "bias")
+    runner = NativeCpuRunner(
+        model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 40, "low": -1.0}, constants=constants), threads=2
+    )
+    images = [
+        pack_levels(toolbox.levels(generator, Levels.BIPOLAR, (1, size, size + 1, 40)), Levels.BIPOLAR)
+        for size in (5, 8, 13, 16)
+    ]
+    expected = [runner.infer({"packed": image})["y"] for image in images]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for i in np.random.default_rng(seed).integers(0, len(images), 60):
+            if not np.array_equal(runner.infer({"packed": images[i]})["y"], expected[i]):
+                wrong.append(int(i))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def refusal(make: Callable[[], Any]) -> str:
+    with pytest.raises(InputRefused) as caught:
+        make()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("packed", np.zeros((1, 4, 4, 3), np.int32), "packed has 3 words, wanted 2 for 40 channels"),
+        ("packed", np.zeros((4, 4, 2), np.int32), "packed has shape 4x4x2, wanted four axes"),
+        ("weight", np.zeros((5, 3, 3, 1), np.int32), "weight has 1 words, wanted 2 for 40 channels"),
+        ("scale", np.zeros(7, np.float32), "scale has shape 7, wanted 37 values"),
+        ("bias", np.zeros((37, 1), np.float32), "bias has shape 37x1, wanted 37 values"),
+    ],
+)
+def test_wrong_shape_names_the_node_and_both_values(toolbox: Any, name: str, value: Any, message: str) -> None:
+    inputs = conv_inputs(np.random.default_rng(8), toolbox, Levels.BIPOLAR) | {name: value}
+    model = model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 40, "low": -1.0})
+    said = refusal(lambda: NativeCpuRunner(model).infer(inputs))
+    assert f"PackedConv2d 'layer': {message}" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strides": [1, 1, 1]}, "attribute strides has 3 values, wanted 2"),
+        ({"group": 3}, "40 channels do not divide into 3 groups"),
+        ({"low": 0.5}, "attribute low is 0.5, wanted -1 or 0"),
+        ({"pad_value": 0.25}, "attribute pad_value is 0.25, wanted -1, 0 or 1"),
+        ({"channels": None}, "channels"),
+    ],
+)
+def test_wrong_attribute_is_refused_when_the_session_is_made(
+    toolbox: Any, change: dict[str, Any], message: str
+) -> None:
+    inputs = conv_inputs(np.random.default_rng(9), toolbox, Levels.BIPOLAR)
+    attributes = CONV | {"channels": 40, "low": -1.0} | change
+    attributes = {name: value for name, value in attributes.items() if value is not None}
+    model = model_of(opset.PACKED_CONV2D, inputs, attributes)
+    said = refusal(lambda: NativeCpuRunner(model))
+    assert message in said and "layer" in said
+
+
+def test_unknown_kernels_are_refused_when_the_session_is_made(toolbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNELS_VARIABLE, "mmx")
+    inputs = conv_inputs(np.random.default_rng(10), toolbox, Levels.BIPOLAR)
+    model = model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 40, "low": -1.0})
+    assert "'mmx' are not available here, wanted one of" in refusal(lambda: NativeCpuRunner(model))
+
+
+sizes = st.integers(-2, 5) | st.sampled_from((2**31, 2**62, -(2**63)))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_attributes_and_shapes_crash(toolbox: Any, data: st.DataObject) -> None:
+    """Anything at all: an error, or the result of the function body where that has one as well."""
+    draw = data.draw
+    attributes = {
+        "channels": draw(st.sampled_from((1, 2, 32, 33, 64)) | sizes),
+        "low": draw(st.sampled_from((-1.0, 0.0, 0.5))),
+        "strides": draw(st.lists(st.integers(1, 3) | sizes, min_size=1, max_size=3)),
+        "pads": draw(st.lists(st.integers(0, 3) | sizes, min_size=3, max_size=5)),
+        "dilations": draw(st.lists(st.integers(1, 2) | sizes, min_size=1, max_size=3)),
+        "group": draw(st.sampled_from((1, 2)) | sizes),
+        "pad_value": draw(st.sampled_from((0.0, 1.0, float("nan"), float("inf")))),
+    }
+    dims = st.lists(st.integers(0, 4), min_size=1, max_size=5)
+    generator = np.random.default_rng(draw(st.integers(0, 100)))
+
+    def words(shape: list[int]) -> Any:
+        return generator.integers(-(2**31), 2**31, shape).astype(np.int32)
+
+    outputs = draw(st.integers(0, 4))
+    inputs = {
+        "packed": words(draw(st.tuples(*[st.integers(0, 5)] * 3, st.integers(0, 3)).map(list) | dims)),
+        "weight": words(draw(st.tuples(st.just(outputs), *[st.integers(0, 3)] * 3).map(list) | dims)),
+        "scale": np.ones(draw(st.sampled_from((outputs, 3))), np.float32),
+        "bias": np.zeros(outputs, np.float32),
+    }
+    constants = draw(st.sampled_from(((), ("weight",))))
+    try:
+        runner = NativeCpuRunner(model_of(opset.PACKED_CONV2D, inputs, attributes, constants=constants), threads=1)
+        runner.infer(feeds_of(inputs, constants))
+    except InputRefused as refused:
+        assert str(refused)
