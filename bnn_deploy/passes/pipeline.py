@@ -49,6 +49,8 @@ def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
         HoistReshapesPass(),  # also above the reshapes to rows that packing the weights of a linear layer brings
         PackActivationsPass(),
         RemoveUnusedNodesPass(),
+        DeduplicateInitializersPass(size_limit=1),  # thresholds of 0; then
+        CommonSubexpressionEliminationPass(),  # one pack serves all who binarise a tensor in the same way
         NarrowLevelsPass(),
         # constants
         FoldAffinePass(),  # before the BatchNorm, and
@@ -56,9 +58,9 @@ def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
         FoldAffinePass(),  # behind it
         AbsorbThresholdPass(),
         # kernels
-        MergeTwinsPass(),  # before their shortcuts are fused, or
-        FuseEpiloguePass(),
-        MergeTwinsPass(),  # with them
+        FuseEpiloguePass(),  # also the shortcuts of what is merged next
+        MergeTwinsPass(),
+        FuseEpiloguePass(),  # what follows them when they are one
         PackPoolPass(),
         FusePackPass(),
         ChainBitsPass(),

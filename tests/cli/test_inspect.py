@@ -39,7 +39,7 @@ def test_a_row_a_layer(as_folder: bool, deployed: Callable[..., Any], cli: Cli, 
     shutil.copy(given.path, tmp_path / "model.onnx")
     status, out, err = cli("inspect", str(tmp_path if as_folder else given.path))
     assert (status, err) == (0, "")
-    table = rows(out.rsplit("\n", 3)[0])
+    table = rows(out.split("\n\n")[0])
     assert list(table) == ["grouped", "tall", "weights_only", "float_weights", "fc"]
     grouped, fc = table["grouped"], table["fc"]
     # 4 channels in 2 groups, dilated by 2 with padding 2: the size stays 9 x 8.
@@ -56,12 +56,13 @@ def test_a_row_a_layer(as_folder: bool, deployed: Callable[..., Any], cli: Cli, 
 def test_totals(deployed: Callable[..., Any], cli: Cli) -> None:
     given = deployed("Assorted")
     found = inspect_file(given.path)
-    first, second = cli("inspect", str(given.path)).out.splitlines()[-2:]
-    assert [first, second] == totals(found)
+    first, second, third = cli("inspect", str(given.path)).out.split("\n\n")[1].splitlines()
+    assert [first, second, third] == totals(found)
     assert first.startswith("3 of 5 layers are 1-bit, ")
     assert f"of {found.total_macs:,} multiply-accumulates an image" in first
     assert second.startswith(f"{given.path.stat().st_size:,} bytes: ")
     assert "of 1-bit weights" in second and "float_weights.weight 100" in second
+    assert third.startswith(f"{len(found.nodes)} nodes, {found.graph.kernels} of them kernels, which write ")
 
 
 def test_json(deployed: Callable[..., Any], cli: Cli) -> None:
@@ -98,6 +99,6 @@ def test_a_float_network(networks: ModuleType, cli: Cli, tmp_path: Path) -> None
     export_onnx(model, torch.zeros(model.shapes[0]), tmp_path / "m.onnx", float_path=twin, exporter="legacy")
     status, out, _ = cli("inspect", str(twin))
     assert status == 0
-    assert out.splitlines()[-2].startswith("0 of 4 layers are 1-bit, 0.0% of ")
+    assert out.split("\n\n")[1].startswith("0 of 4 layers are 1-bit, 0.0% of ")
     first = next(line for line in out.splitlines() if line.startswith("first"))
     assert "make it a BinaryConv2d" in first

@@ -18,7 +18,6 @@ from onnx import TensorProto, numpy_helper
 from bnn_deploy import bits
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.export import export_onnx
-from bnn_deploy.export.onnx_export import write_atomically
 from bnn_deploy.models.birealnet import birealnet18
 from bnn_deploy.nn import LatentWeightLayer
 
@@ -150,46 +149,3 @@ def test_a_weight_of_exactly_0_is_refused_by_name_and_count(networks: ModuleType
     with pytest.raises(InputRefused, match=r"conv: weight has 2 exact zeros of 216.*--sign-zero one"):
         export_onnx(model, torch.randn(model.shapes[0]), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-class TestWriteAtomically:
-    def test_makes_folders_and_replaces(self, tmp_path: Path) -> None:
-        path = tmp_path / "a" / "b" / "model.onnx"
-        write_atomically(path, b"old")
-        write_atomically(path, b"new")
-        assert path.read_bytes() == b"new"
-        assert list(path.parent.iterdir()) == [path]
-
-    @pytest.mark.parametrize("step", ["write_bytes", "replace"])
-    @pytest.mark.parametrize("old", [None, b"old"])
-    def test_an_error_in_the_middle_leaves_what_was_there(
-        self, step: str, old: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "model.onnx"
-        if old is not None:
-            path.write_bytes(old)
-        write = Path.write_bytes
-
-        def fail(self: Path, content: object) -> None:
-            if step == "write_bytes":
-                write(self, b"half of it")
-            raise OSError("no space left on device")
-
-        monkeypatch.setattr(Path, step, fail)
-        with pytest.raises(OSError, match="no space left"):
-            write_atomically(path, b"new")
-        monkeypatch.undo()
-        assert [file.read_bytes() for file in tmp_path.iterdir()] == ([] if old is None else [old])
-
-    def test_nobody_sees_half_a_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path, write, seen = tmp_path / "model.onnx", Path.write_bytes, []
-        path.write_bytes(b"old")
-
-        def watch(self: Path, content: bytes) -> int:
-            count = write(self, content)
-            seen.append(path.read_bytes())
-            return count
-
-        monkeypatch.setattr(Path, "write_bytes", watch)
-        write_atomically(path, b"new")
-        assert seen == [b"old"] and path.read_bytes() == b"new"

@@ -218,9 +218,13 @@ def test_a_planted_bug_is_found_and_named(bug: str, deployed: Deployed, verdict:
     result = verdict(given, model)
     assert not result.passed
     assert any(re.match(wanted, failure) for failure in result.failures), result.failures
+    where = wanted.split(":")[0].replace("\\", "")
+    judged = {layer.layer: layer.passed for layer in result.layers}
+    judged |= {entry.layer: entry.passed for entry in result.binarizations}
+    assert not judged.get(where, False)
     # Teacher forcing keeps an error where it is: no other layer is blamed for wrong sums.
     blamed = {layer.layer for layer in result.layers if layer.accumulator_mismatches}
-    assert blamed <= {wanted.split(":")[0].replace("\\", "")}, blamed
+    assert blamed <= {where}, blamed
 
 
 def test_a_layer_left_float_is_missing(

@@ -18,6 +18,7 @@ from bnn_deploy.passes.graph import (
     is_op,
     nodes_of,
     only_consumer,
+    remove_unread,
     replace,
 )
 
@@ -169,7 +170,58 @@ class TestReplace:
         assert [node.op_type for node in model.graph] == ["Abs", "Neg"]
         onnx.checker.check_model(ir.to_proto(model))
 
+    def test_an_output_that_has_a_shape_keeps_it(self, draft: Any) -> None:
+        y = draft.op("Relu", draft["x"], shape=["batch", 4])
+        model = draft.model(y)
+        new = ir.node("ReduceSum", [draft["x"]])
+        new.outputs[0].shape = ir.Shape(["batch", 1])
+        replace(y.producer(), [new], new.outputs[0])
+        assert model.graph.outputs[0].shape == ir.Shape(["batch", 1])
+
     def test_a_node_outside_any_graph_cannot_be_replaced(self, draft: Any) -> None:
         node = ir.node("Relu", [draft["x"]], name="alone")
         with pytest.raises(ValueError, match="alone belongs to no graph"):
             replace(node, [], draft["x"])
+
+
+class TestRemoveUnread:
+    def test_takes_what_only_the_dead_read(self, draft: Any) -> None:
+        """neg and c go; abs, which someone else reads, and the shared constant stay."""
+        c, shared = draft.constant("c", [1.0]), draft.constant("shared", [2.0])
+        absolute = draft.op("Abs", draft["x"], shape=["batch", 4])
+        total = draft.op("Add", draft.op("Neg", absolute), c)
+        dead = draft.op("Mul", total, shared)
+        model = draft.model(draft.op("Mul", absolute, shared, shape=["batch", 4]))
+        remove_unread(dead, None)
+        assert [node.op_type for node in model.graph] == ["Abs", "Mul"]
+        assert list(model.graph.initializers) == ["shared"]
+        assert only_consumer(absolute) is not None
+        onnx.checker.check_model(ir.to_proto(model))
+
+    def test_leaves_what_is_read_or_returned(self, draft: Any) -> None:
+        y = draft.op("Relu", draft["x"], shape=["batch", 4])
+        inner = draft.op("Abs", draft["x"], shape=["batch", 4])
+        model = draft.model(y, draft.op("Neg", inner, shape=["batch", 4]))
+        remove_unread(y, inner, draft["x"], model.graph.outputs[1])
+        assert len(model.graph) == 3
+
+    def test_a_node_lives_while_one_of_its_outputs_does(self, draft: Any) -> None:
+        first = draft.op("Split", draft["x"], num_outputs=2, axis=1)
+        node = first.producer()
+        node.resize_outputs(2)
+        node.outputs[1].name = "second"
+        model = draft.model(node.outputs[1])
+        remove_unread(first)
+        assert len(model.graph) == 1
+
+    def test_what_is_in_no_graph(self, draft: Any) -> None:
+        remove_unread(ir.node("Relu", [draft["x"]]).outputs[0], ir.val("alone"))
+
+    def test_a_node_that_is_gone_is_not_met_again(self, draft: Any) -> None:
+        values = [draft.op("Relu", draft["x"]) for _ in range(3)]
+        model = draft.model(draft["x"])
+        met = []
+        for node in nodes_of(model, "Relu", domain=""):
+            met.append(node)
+            remove_unread(*values)
+        assert len(met) == 1
