@@ -48,7 +48,7 @@ PACKED_LAYER_OPS: Final = (PACKED_CONV2D, PACKED_TERNARY_CONV2D, PACKED_LINEAR, 
 DEPLOY_OPS: Final = (*PACK_OPS.values(), *LAYER_OPS)
 
 # Metadata of a node that stands for more than itself: the names by which the parity harness knows what is in it.
-PACK_NAME: Final = "bnn_deploy.pack"  # the binarisation that a fused layer absorbed
+PACK_NAME: Final = "bnn_deploy.pack"  # the binarisation that a fused layer absorbed, or that was made standard ops
 LAYER_NAMES: Final = "bnn_deploy.layers"  # the layers that were merged, in the order of their outputs, with commas
 
 WEIGHT_SCALES: Final = ("none", "tensor", "channel")

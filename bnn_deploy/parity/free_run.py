@@ -26,7 +26,7 @@ def compare_free_run(
     variant = observed(model)
     with factory(variant.model) as runner:
         outputs = {**feeds, **runner.infer(feeds)}
-    points = {point.name: point for point in variant.packs}
+    points = variant.binarizations()
     failures: list[str] = []
     total, first = 0, None
     for record in recording.binarizations:

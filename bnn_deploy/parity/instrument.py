@@ -89,6 +89,30 @@ class PackPoint:
 
 
 @dataclass(frozen=True)
+class FloatPoint:
+    """A binarisation that the file holds in standard ops, because float layers read it.
+
+    Attributes:
+        name: As the reference network's recording has it.
+        read: The tensor of levels, float.
+        rank: Of that tensor.
+    """
+
+    name: str
+    read: str
+    rank: int
+
+    @property
+    def forced(self) -> str:
+        """The input that stands for `read` in the teacher-forced model."""
+        return f"{self.read}.forced"
+
+    def read_levels(self, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """The levels, in the shape of the reference network's tensor; NaN where they do not fit."""
+        return shaped(values, shape)
+
+
+@dataclass(frozen=True)
 class LayerPoint:
     """A 1-bit layer in the file, or several that were merged into one.
 
@@ -117,21 +141,29 @@ class Instrumented:
 
     model: onnx.ModelProto
     packs: tuple[PackPoint, ...]
+    floats: tuple[FloatPoint, ...]
     layers: tuple[LayerPoint, ...]
+
+    def binarizations(self) -> dict[str, PackPoint | FloatPoint]:
+        """Every binarisation by its name in the reference network's recording."""
+        points: list[PackPoint | FloatPoint] = [*self.packs, *self.floats]
+        return {point.name: point for point in points}
 
 
 def observed(model: onnx.ModelProto) -> Instrumented:
     """The model with the bits that layers read as outputs."""
     variant = _copy(model)
-    packs = _pack_points(variant)
+    packs, floats = _pack_points(variant), _float_points(variant)
     _add_outputs(variant, [point.read for point in packs], TensorProto.INT32)
-    return Instrumented(variant, packs, ())
+    _add_outputs(variant, [point.read for point in floats], TensorProto.FLOAT)
+    return Instrumented(variant, packs, floats, ())
 
 
 def teacher_forced(model: onnx.ModelProto) -> Instrumented:
     """The model whose layers read given bits, with accumulators, layer outputs and new bits as outputs."""
     variant = _copy(model)
-    packs = _pack_points(variant)
+    packs, float_points = _pack_points(variant), _float_points(variant)
+    _force_floats(variant, float_points)
     forced = {point.read: point for point in packs}
     layers, ranks = [], {}
     for node in list(variant.graph.node):
@@ -152,7 +184,29 @@ def teacher_forced(model: onnx.ModelProto) -> Instrumented:
         name for layer in layers for name in (layer.accumulator, layer.output, layer.operands.get("residual", ""))
     ]
     _add_outputs(variant, [name for name in floats if name], TensorProto.FLOAT)
-    return Instrumented(variant, packs, tuple(layers))
+    _add_outputs(variant, [point.read for point in float_points], TensorProto.FLOAT)
+    return Instrumented(variant, packs, float_points, tuple(layers))
+
+
+def _force_floats(model: onnx.ModelProto, points: tuple[FloatPoint, ...]) -> None:
+    """Lets everything that reads a binarisation in standard ops read an input instead."""
+    forced = {point.read: point.forced for point in points}
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = forced.get(name, name)
+    for point in points:
+        model.graph.input.append(helper.make_tensor_value_info(point.forced, TensorProto.FLOAT, [None] * point.rank))
+
+
+def _float_points(model: onnx.ModelProto) -> tuple[FloatPoint, ...]:
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
+    return tuple(
+        FloatPoint(name, node.output[0], ranks[node.output[0]])
+        for node in model.graph.node
+        if node.domain != opset.DOMAIN
+        and (name := _metadata(node).get(opset.PACK_NAME)) is not None
+        and node.output[0] in ranks  # one that is the network's output is compared as such
+    )
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:

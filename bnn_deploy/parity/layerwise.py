@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from bnn_deploy import bits
+from bnn_deploy.bits import binarize
 from bnn_deploy.opset import CLIP
 from bnn_deploy.parity.compare import Difference, difference, flips, shaped, tolerance_of
-from bnn_deploy.parity.instrument import Instrumented, LayerPoint, PackPoint, teacher_forced
+from bnn_deploy.parity.instrument import FloatPoint, Instrumented, LayerPoint, PackPoint, teacher_forced
 from bnn_deploy.parity.results import BinarizationResult, LayerResult
 from bnn_deploy.reference import accumulate_conv2d, accumulate_linear, behind_epilogue, convolve_real, epilogue
 from bnn_deploy.runners.base import Arrays, BinarizationRecord, LayerRecord, Recording, Runner
@@ -48,8 +49,20 @@ def compare_layers(
     failures += [f"{name}: missing in the file, or left as a float layer" for name in records if name not in there]
     if failures:
         return [], [], failures
-    levels = {record.name: record.levels for record in recording.binarizations}
+    binarized = {record.name: record for record in recording.binarizations}
+    found = variant.binarizations()
+    failures += [
+        f"{name}: binarised in the file, and the PyTorch network binarises nothing there"
+        for name in found
+        if name not in binarized
+    ]
+    if failures:
+        return [], [], failures
     forced = {point.forced: _forced_bits(point, variant, records) for point in variant.packs}
+    forced |= {
+        point.forced: binarize(binarized[point.name].x, binarized[point.name].levels).astype(np.float32)
+        for point in variant.floats
+    }
     with factory(variant.model) as runner:
         outputs = {**feeds, **runner.infer({**feeds, **forced})}
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -57,16 +70,10 @@ def compare_layers(
         _compare_layer(layer, [records[name] for name in layer.names], outputs, initializers)
         for layer in variant.layers
     ]
-    found = {point.name: point for point in variant.packs}
     binarizations = [
         _compare_binarization(record, found[record.name], outputs)
         for record in recording.binarizations
         if record.name in found
-    ]
-    failures += [
-        f"{name}: packed in the file, and the PyTorch network binarises nothing there"
-        for name in found
-        if name not in levels
     ]
     # Here and not in the free run alone: there a tie excuses whatever comes after it.
     for name, expected in recording.outputs.items():
@@ -135,13 +142,16 @@ def _compare_layer(
     return LayerResult(name, expected.size, mismatches, gap.max_abs_error, gap.tolerance, passed)
 
 
-def _compare_binarization(record: BinarizationRecord, point: PackPoint, outputs: Arrays) -> BinarizationResult:
-    own = point.own_bits(outputs[point.condition], record.levels)
-    wrong_words = int((own != shaped(outputs[point.written], own.shape)).sum())
+def _compare_binarization(
+    record: BinarizationRecord, point: PackPoint | FloatPoint, outputs: Arrays
+) -> BinarizationResult:
     flipped = flips(record.x, point.read_levels(outputs[point.read], record.x.shape), record.levels)
-    error = None
+    error, wrong_words = None, 0
     gap = Difference(0.0, tolerance_of(record.x.astype(np.float64)))
-    if point.plain:
+    if isinstance(point, PackPoint):
+        own = point.own_bits(outputs[point.condition], record.levels)
+        wrong_words = int((own != shaped(outputs[point.written], own.shape)).sum())
+    if isinstance(point, PackPoint) and point.plain:
         # A file may bring a tensor into another shape before it packs it; of another size it can only be wrong.
         gap = difference(record.x, shaped(outputs[point.condition], record.x.shape))
         error = gap.max_abs_error

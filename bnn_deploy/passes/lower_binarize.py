@@ -48,6 +48,10 @@ def _lower(model: ir.Model, node: ir.Node) -> None:
     def select(name: str, condition: ir.Node, high: ir.Value, low: ir.Value) -> ir.Node:
         return ir.node("Where", [condition.outputs[0], high, low], name=f"{node.name}/{name}")
 
+    def put(*nodes: ir.Node) -> None:
+        nodes[-1].metadata_props[opset.PACK_NAME] = node.name or node.op_type
+        replace(node, nodes, nodes[-1].outputs[0])
+
     zero, one = level("zero", 0), level("one", 1)
     low, nodes = zero, []
     if levels is not Levels.UNIPOLAR:
@@ -55,10 +59,10 @@ def _lower(model: ir.Model, node: ir.Node) -> None:
         minus_one = level("minus_one", -1)
         if levels is Levels.BIPOLAR:
             chosen = select("level", not_negative, one, minus_one)
-            replace(node, [not_negative, chosen], chosen.outputs[0])
+            put(not_negative, chosen)
             return
         not_positive = select("not_positive", not_negative, zero, minus_one)
         low, nodes = not_positive.outputs[0], [not_negative, not_positive]
     positive = ir.node("Greater", [x, zero], name=f"{node.name}/positive")
     chosen = select("level", positive, one, low)
-    replace(node, [*nodes, positive, chosen], chosen.outputs[0])
+    put(*nodes, positive, chosen)

@@ -318,6 +318,22 @@ def test_a_runner_that_spoils_what_it_computes(bug: str, deployed: Deployed, ver
     assert any(re.match(wanted, failure) for failure in result.failures), result.failures
 
 
+def test_a_tie_in_front_of_a_float_layer_is_a_tie(deployed: Deployed, verdict: Verdict) -> None:
+    """A sum of 0 that float32 makes a little more or less of: the layer behind it is given the reference's signs."""
+    result = verdict(deployed("FloatBehindBinary"))
+    assert result.passed, result.failures
+    (binarization,) = [one for one in result.binarizations if one.layer == "second/Binarize"]
+    assert binarization.sign_flips == binarization.ties > 0
+
+
+def test_a_planted_bug_in_front_of_a_float_layer(deployed: Deployed, verdict: Verdict) -> None:
+    given = deployed("FloatBehindBinary")
+    model = given.proto()
+    edit("first", BIAS, lambda bias: bias + np.float32(10))(model)
+    result = verdict(given, model)
+    assert any(re.match(r"second/Binarize: \d+ signs differ", failure) for failure in result.failures), result.failures
+
+
 def test_an_error_that_only_a_free_run_has(deployed: Deployed, verdict: Verdict) -> None:
     """Right with given bits, wrong alone: only the second half of the harness can see it."""
 

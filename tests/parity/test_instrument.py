@@ -26,7 +26,7 @@ def test_given_its_own_bits_a_file_computes_what_it_did(
     seen = observed(given.proto())
     outputs = runner(seen.model).infer(given.feeds)
     forced = teacher_forced(given.proto())
-    own = {point.forced: outputs[point.read] for point in forced.packs}
+    own = {point.forced: outputs[point.read] for point in (*forced.packs, *forced.floats)}
     again = runner(forced.model).infer({**given.feeds, **own})
     for name, array in plain.items():
         np.testing.assert_array_equal(outputs[name], array)
@@ -82,8 +82,9 @@ def test_accumulators_are_what_the_bits_say(network: str, deployed: Callable[...
     bits = {
         point.forced: generator.integers(-(2**31), 2**31, free[point.read].shape, np.int32) for point in variant.packs
     }
-    outputs = OnnxRuntimeRunner(variant.model).infer({**given.feeds, **bits})
-    inverted = OnnxRuntimeRunner(variant.model).infer({**given.feeds, **{name: ~words for name, words in bits.items()}})
+    feeds = {**given.feeds, **{point.forced: free[point.read] for point in variant.floats}}
+    outputs = OnnxRuntimeRunner(variant.model).infer({**feeds, **bits})
+    inverted = OnnxRuntimeRunner(variant.model).infer({**feeds, **{name: ~words for name, words in bits.items()}})
     checked = 0
     for layer in variant.layers:
         if layer.pack:
