@@ -13,7 +13,6 @@ import argparse
 import ctypes
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from layer_models import BIREALNET18, Layer, binary_model, feeds, float_model, int8_model, scales, weights
+from machine import processor
 from openvino_layer import openvino_run
 
 from bnn_deploy.native import KERNELS_VARIABLE, library
@@ -112,15 +112,6 @@ def _bound_run(one: onnxruntime.InferenceSession, arrays: dict[str, Any]) -> Cal
     output = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros_like(arrays["residual"]))
     binding.bind_ortvalue_output("y", output)
     return lambda: one.run_with_iobinding(binding)
-
-
-def processor() -> str:
-    """What the system says the processor is."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def print_table(rows: list[dict[str, Any]], best: str, inner_rate: float) -> None:

@@ -18,11 +18,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnn_deploy import opset
+from bnn_deploy.passes.affine import ARITHMETIC, per_channel
 from bnn_deploy.passes.base import Declined, Pass, PassResult
 from bnn_deploy.passes.epilogue import ScaleAndBias, declines_to_fold, read_epilogue, unrepresentable, write_epilogue
 from bnn_deploy.passes.graph import constant, is_op, nodes_of
-
-_OPS = ("Mul", "Div", "Add", "Sub")
 
 
 class FoldAffinePass(Pass):
@@ -30,7 +29,7 @@ class FoldAffinePass(Pass):
 
     def call(self, model: ir.Model) -> PassResult:
         changes, declined = 0, []
-        for node in nodes_of(model, *_OPS, domain=""):
+        for node in nodes_of(model, *ARITHMETIC, domain=""):
             match = _match(node)
             if match is None:
                 continue
@@ -84,15 +83,5 @@ def _folded(op_type: str, layer: ir.Node, operand: NDArray[Any], layer_first: bo
 
 
 def _per_channel(layer: ir.Node, operand: NDArray[Any]) -> NDArray[np.float64] | None:
-    """The constant as [O], or None where it varies over anything but channels, or has more axes than the output.
-
-    The output is [N, O, H, W] or [N, O].
-    """
-    rank = 4 if layer.op_type in opset.CONV_OPS else 2
-    outputs = len(read_epilogue(layer)[0])
-    if operand.ndim > rank:
-        return None
-    if operand.size == 1:
-        return np.full(outputs, operand.item(), np.float64)
-    aligned = (1,) * (rank - operand.ndim) + operand.shape
-    return operand.astype(np.float64).reshape(outputs) if aligned == (1, outputs, 1, 1)[:rank] else None
+    """The constant as [O], or None where it varies over anything but channels. The output is [N, O, H, W] or [N, O]."""
+    return per_channel(operand, len(read_epilogue(layer)[0]), 4 if layer.op_type in opset.CONV_OPS else 2)

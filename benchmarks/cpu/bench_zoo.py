@@ -1,7 +1,7 @@
 """What the passes are worth: every network of the zoo, before and after, as the table of the README.
 
-    .venv/bin/python benchmarks/zoo.py                       # all of the zoo
-    .venv/bin/python benchmarks/zoo.py birealnet nin --json build/zoo.json
+    .venv/bin/python benchmarks/cpu/bench_zoo.py                       # all of the zoo
+    .venv/bin/python benchmarks/cpu/bench_zoo.py birealnet nin --json build/zoo.json
 
 *Before* is the float twin, the network as stock tools export it: its binary layers are float convolutions with ±alpha
 weights. *After* is the deployed file. Both come from one export, of the shipped weights or of seeded ones, which cost
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from machine import processor
 from numpy.typing import NDArray
 
 from bnn_deploy.export import export_onnx
@@ -169,7 +169,7 @@ def main() -> int:
         rows.append(measure(name, options.turns))
         print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
     if options.json is not None:
-        machine = {"processor": platform.processor() or platform.machine(), "onnxruntime": onnxruntime.__version__}
+        machine = {"processor": processor(), "onnxruntime": onnxruntime.__version__}
         found = {**machine, "threads": 1, "rows": [asdict(row) for row in rows]}
         write_atomically(options.json, json.dumps(found, indent=2).encode())
     print(table(rows))
