@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 # The passes whose declining leaves something in float that a user may have meant to be 1-bit. What the others declined
 # is in the report.
 _LEFT_FLOAT_BY = ("PackActivationsPass", "NarrowLevelsPass", "LowerBinarizePass")

@@ -159,7 +159,7 @@ def draw_layer(random: Random, plan: Plan) -> None:
     if kind == "conv":
         kernel, dilation = random.choice([1, 3]), random.choice([1, 2])
         window = {"kernel_size": kernel, "padding": dilation * (kernel // 2), "dilation": dilation}
-        options = block | window | {"groups": random.choice([1, 2]), "shortcut": random.random() < 0.6}
+        options = block | window | {"groups": random.choice([1, 2]), "shortcut": random.random() < 0.4}
     elif kind == "resnet":
         options = block | {"downsample": random.choice(nn.blocks.RESNET_DOWNSAMPLES)}
         options["out_channels"] *= 2 if stride == 2 and channels < 40 else 1
