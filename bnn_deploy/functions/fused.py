@@ -52,11 +52,8 @@ _ACTIVATION_LINES = {
 }
 
 
-def _interval_lines(values: str, bits: str, per_output: str) -> str:
-    """values: [N, O, *spatial] float -> bits: [N, *spatial, ceil(O / 32)]; lower, upper: [1] or [O] float.
-
-    `per_output` names a tensor whose first axis is O.
-    """
+def _inside_lines(values: str) -> str:
+    """values: [N, O, *spatial] float -> inside: [N, O, P] bool; lower, upper: [1] or [O] float."""
     return f"""
         rows_shape = Constant <value_ints = [0, 0, -1]> ()
         rows = Reshape ({values}, rows_shape)
@@ -65,7 +62,16 @@ def _interval_lines(values: str, bits: str, per_output: str) -> str:
         upper_column = Unsqueeze (upper, column)
         not_below = GreaterOrEqual (rows, lower_column)
         not_above = LessOrEqual (rows, upper_column)
-        inside = And (not_below, not_above)
+        inside = And (not_below, not_above)"""
+
+
+def _interval_lines(values: str, bits: str, per_output: str) -> str:
+    """values: [N, O, *spatial] float -> bits: [N, *spatial, ceil(O / 32)]; lower, upper: [1] or [O] float.
+
+    `per_output` names a tensor whose first axis is O.
+    """
+    return f"""
+        {_inside_lines(values)}
         outputs_axis = Shape <start = 0, end = 1> ({per_output})
         outputs = Squeeze (outputs_axis)
         {pack_bits_lines("inside", "words", "Identity (outputs)")}
@@ -105,14 +111,7 @@ def _pack_interval_body() -> str:
     """x: [N, C, *spatial] float, lower, upper: [1] or [C] -> packed: [N, *spatial, ceil(C / 32)] int32."""
     return f"""
     {opset.PACK_INTERVAL} <channels> (x, lower, upper) => (packed) {{
-        rows_shape = Constant <value_ints = [0, 0, -1]> ()
-        rows = Reshape (x, rows_shape)
-        column = Constant <value_ints = [-1]> ()
-        lower_column = Unsqueeze (lower, column)
-        upper_column = Unsqueeze (upper, column)
-        not_below = GreaterOrEqual (rows, lower_column)
-        not_above = LessOrEqual (rows, upper_column)
-        inside = And (not_below, not_above)
+        {_inside_lines("x")}
         {pack_bits_lines("inside", "words")}
         {restore_shape_lines("words", "packed")}
     }}"""

@@ -26,6 +26,7 @@ from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
 from bnn_deploy.passes.fuse_epilogue import FuseEpiloguePass
 from bnn_deploy.passes.fuse_pack import FusePackPass
 from bnn_deploy.passes.hoist_reshapes import HoistReshapesPass
+from bnn_deploy.passes.infer_shapes import InferShapesPass
 from bnn_deploy.passes.lower_binarize import LowerBinarizePass
 from bnn_deploy.passes.merge_twins import MergeTwinsPass
 from bnn_deploy.passes.name_layers import NameLayersPass
@@ -44,6 +45,7 @@ def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
         IdentityEliminationPass(),
         NameLayersPass(),
         ClearRecordsPass(),
+        InferShapesPass(),  # PyTorch's older exporter leaves most of them out
         # 1-bit layers
         PackWeightsPass(),
         HoistReshapesPass(),  # also above the reshapes to rows that packing the weights of a linear layer brings
