@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,8 +12,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from packaging.requirements import Requirement
+
+from bnn_deploy.native import FILE_NAME
 
 WHERE_IS_THE_ZOO = "import importlib.util; print(importlib.util.find_spec('bnn_deploy.models').origin)"
 
@@ -70,15 +74,27 @@ def test_extras_are_those_of_the_interface(project: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built from a copy of the tree: building leaves files behind."""
-    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
-    for folder in ("bnn_deploy", "models"):
+def tree(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a wheel is made of: building leaves files behind."""
+    tree = tmp_path_factory.mktemp("tree")
+    for folder in ("bnn_deploy", "models", "plugins"):
         shutil.copytree(root / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(root / file, tree / file)
+    return tree
+
+
+def _build_wheel(tree: Path, out: Path, **environment: str) -> None:
+    shutil.rmtree(tree / "build", ignore_errors=True)
     build = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=tree, check=True, capture_output=True)
+    variables = {**os.environ, **environment}
+    subprocess.run([sys.executable, "-c", build], cwd=tree, check=True, capture_output=True, env=variables)
+
+
+@pytest.fixture(scope="module")
+def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    _build_wheel(tree, out)
     return next(out.glob("*.whl"))
 
 
@@ -97,6 +113,24 @@ def test_wheel_has_every_source(root: Path, names_in_wheel: set[str]) -> None:
 def test_wheel_has_the_trained_weights(root: Path, names_in_wheel: set[str]) -> None:
     shipped = {f"bnn_deploy/models/weights/{path.name}" for path in (root / "models" / "weights").glob("*.safetensors")}
     assert shipped == {name for name in names_in_wheel if name.endswith(".safetensors")}
+
+
+def test_wheel_has_the_native_library(wheel: Path, names_in_wheel: set[str], tmp_path: Path) -> None:
+    """Built here, where a missing compiler would be a failure of the set-up; for any Python of this platform."""
+    name = f"bnn_deploy/lib/{FILE_NAME}"
+    assert name in names_in_wheel
+    assert re.fullmatch(r"bnn_deploy-.*-py3-none-(?!any).+\.whl", wheel.name)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract(name, tmp_path)
+    onnxruntime.SessionOptions().register_custom_ops_library(str(tmp_path / name))
+
+
+def test_wheel_without_a_compiler_is_for_any_platform(tree: Path, tmp_path: Path) -> None:
+    _build_wheel(tree, tmp_path, BNN_DEPLOY_BUILD_NATIVE="0")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.startswith("bnn_deploy/lib/")]
 
 
 def test_wheel_has_nothing_else(names_in_wheel: set[str]) -> None:

@@ -83,6 +83,8 @@ def _infer_standard(node: ir.Node, opset_imports: dict[str, int]) -> None:
             data[value.name] = ir.serde.serialize_tensor(tensor)
         elif value.type is not None:
             types[value.name] = ir.serde.serialize_value(value).type
+        else:
+            return
     try:
         schema = onnx.defs.get_schema(node.op_type, opset_imports.get("", opset.ONNX_OPSET))
         found = onnx.shape_inference.infer_node_outputs(
