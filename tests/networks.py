@@ -210,6 +210,20 @@ class FloatBehindBinary(Module):
         return self.second(self.first(x))
 
 
+class UnipolarChain(Module):
+    """`torch.sign` of a ReLU's output, both fused into the layer in front; no sum comes near 0 by rounding."""
+
+    shapes = ((1, 3, 6, 6),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.BinaryConv2d(3, 40, 3, bias=True, config=TERNARY)
+        self.second = nn.BinaryConv2d(40, 5, 1, config=TERNARY)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x.relu()).relu())
+
+
 class NoBinaryLayer(Module):
     """Nothing to make 1-bit."""
 

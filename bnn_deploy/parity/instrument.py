@@ -222,10 +222,17 @@ def _pack_points(model: onnx.ModelProto) -> tuple[PackPoint, ...]:
         for node in model.graph.node
         if node.domain == opset.DOMAIN and node.op_type == opset.PACKED_MAX_POOL2D
     }
+    # What the bit 0 of a tensor stands for is said by the layers that read it; they agree, or one of them is wrong.
+    lows = {
+        node.input[0]: attributes["low"]
+        for node in model.graph.node
+        if node.domain == opset.DOMAIN and "low" in (attributes := _attributes(node))
+    }
     points = []
     for node in model.graph.node:
         if node.domain == opset.DOMAIN and (node.op_type in _PACKS or _writes_bits(node)):
-            points.append(_pack_point(node, arrays, pooled))
+            read = pooled.get(node.output[-1], node.output[-1])
+            points.append(_pack_point(node, arrays, read, lows.get(read, -1.0)))
     return tuple(points)
 
 
@@ -234,10 +241,9 @@ def _writes_bits(node: onnx.NodeProto) -> bool:
     return node.op_type in _BITS or (epilogue is not None and epilogue.packs)
 
 
-def _pack_point(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], pooled: Mapping[str, str]) -> PackPoint:
+def _pack_point(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], read: str, low: float) -> PackPoint:
     written = node.output[-1]
-    read = pooled.get(written, written)
-    bounds, threshold, levels = None, np.zeros(1, np.float32), Levels.BIPOLAR
+    bounds, threshold, levels = None, np.zeros(1, np.float32), Levels.BIPOLAR if low == -1.0 else Levels.UNIPOLAR
     if node.op_type in _PACKS:
         name, condition, channels = node.name, node.input[0], _attributes(node)["channels"]
         levels = next((kind for kind, op_type in opset.PACK_OPS.items() if op_type == node.op_type), levels)

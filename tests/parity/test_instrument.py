@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from bnn_deploy.bits import Levels
 from bnn_deploy.parity.instrument import observed, teacher_forced
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.reference import ReferenceRunner
@@ -101,3 +102,9 @@ def test_a_network_that_binarises_its_input(deployed: Callable[..., Any]) -> Non
     (point,) = [point for point in teacher_forced(model).packs if point.name == "grouped/Binarize"]
     assert point.condition == "x"
     assert "x" not in [value.name for value in teacher_forced(model).model.graph.output]
+
+
+def test_bits_mean_what_the_layer_behind_them_takes_them_for(deployed: Callable[..., Any]) -> None:
+    """An interval says nothing of levels: the bit 0 of a fused pack is 0 or -1 by the layer that reads it."""
+    (point,) = teacher_forced(deployed("UnipolarChain").proto()).packs[1:]
+    assert point.levels is Levels.UNIPOLAR
