@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, event, given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,9 @@ from bnn_deploy.passes.name_layers import NameLayersPass
 from bnn_deploy.passes.pack_activations import PackActivationsPass
 from bnn_deploy.passes.pack_weights import PackWeightsPass
 from bnn_deploy.passes.pipeline import deploy_passes, float_passes
+
+# A binarised ReLU is a poor network, and a good test.
+pytestmark = pytest.mark.filterwarnings("ignore:.*reads a ReLU output")
 
 Arrays = dict[str, NDArray[Any]]
 CLASSES = 5
