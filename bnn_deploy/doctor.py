@@ -199,7 +199,7 @@ def _examine_native_library() -> Finding:
     found = native.find_library()
     if found is not None:
         return Finding(NATIVE_LIBRARY, State.OK, str(found))
-    cost = "1-bit layers run through their function bodies, about as slow as float ones"
+    cost = "1-bit layers run through their function bodies, slower than float ones"
     return Finding(NATIVE_LIBRARY, State.MISSING, "", False, cost, f"make plugins, or set {native.VARIABLE}")
 
 

@@ -46,7 +46,11 @@ def compare_layers(
     failures = [
         f"{name}: not a layer of the PyTorch network; the file is of another model" for name in there - set(records)
     ]
-    failures += [f"{name}: missing in the file, or left as a float layer" for name in records if name not in there]
+    failures += [
+        f"{name}: missing in the file, left as a float layer, or of no use to the outputs"
+        for name in records
+        if name not in there
+    ]
     if failures:
         return [], [], failures
     binarized = {record.name: record for record in recording.binarizations}
