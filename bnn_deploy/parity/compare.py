@@ -18,6 +18,12 @@ products differs by some multiple of sqrt(K) * 2**-24 of its largest term; K is 
 """
 
 
+MOST_TIES = 0.25
+"""The share of a tensor's values that may be ties. A network without BatchNorm, whose small integer sums PyTorch rounds to
+a little more or less than 0, reaches some percent; two networks that disagree about what a bit means, half.
+"""
+
+
 @dataclass(frozen=True)
 class Difference:
     """How `found` differs from `expected`.

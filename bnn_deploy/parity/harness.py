@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from bnn_deploy.parity.compare import MOST_TIES
 from bnn_deploy.parity.free_run import compare_free_run
 from bnn_deploy.parity.layerwise import RunnerFactory, compare_layers, compare_pytorch
 from bnn_deploy.parity.results import BinarizationResult, LayerResult, RunnerResult
@@ -75,6 +76,9 @@ def _binarization_failures(results: list[BinarizationResult]) -> list[str]:
         elif result.sign_flips > result.ties:
             bugs = result.sign_flips - result.ties
             failures.append(f"{result.layer}: {bugs} signs differ that no rounding explains")
+        elif result.ties > MOST_TIES * result.elements:
+            share = f"{result.ties} of {result.elements}"
+            failures.append(f"{result.layer}: {share} signs differ by a tie each; so many are no accident of rounding")
         elif not result.passed:
             failures.append(
                 f"{result.layer}: its input is off by {result.max_abs_error or 0:.3g} "

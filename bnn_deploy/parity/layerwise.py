@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from bnn_deploy import bits
 from bnn_deploy.bits import binarize
 from bnn_deploy.opset import CLIP
-from bnn_deploy.parity.compare import Difference, difference, flips, shaped, tolerance_of
+from bnn_deploy.parity.compare import MOST_TIES, Difference, difference, flips, shaped, tolerance_of
 from bnn_deploy.parity.instrument import FloatPoint, Instrumented, LayerPoint, PackPoint, teacher_forced
 from bnn_deploy.parity.results import BinarizationResult, LayerResult
 from bnn_deploy.reference import accumulate_conv2d, accumulate_linear, behind_epilogue, convolve_real, epilogue
@@ -159,7 +159,8 @@ def _compare_binarization(
         # A file may bring a tensor into another shape before it packs it; of another size it can only be wrong.
         gap = difference(record.x, shaped(outputs[point.condition], record.x.shape))
         error = gap.max_abs_error
-    passed = wrong_words == 0 and gap.within and flipped.bugs == 0
+    believable = flipped.ties <= MOST_TIES * record.x.size
+    passed = wrong_words == 0 and gap.within and flipped.bugs == 0 and believable
     return BinarizationResult(
         record.name, record.x.size, wrong_words, error, gap.tolerance, flipped.count, flipped.ties, passed
     )

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from bnn_deploy.functions import function_body
 from bnn_deploy.parity import RunnerResult
+from bnn_deploy.parity.instrument import PackPoint
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.reference import ReferenceRunner
 
@@ -332,6 +333,19 @@ def test_a_planted_bug_in_front_of_a_float_layer(deployed: Deployed, verdict: Ve
     edit("first", BIAS, lambda bias: bias + np.float32(10))(model)
     result = verdict(given, model)
     assert any(re.match(r"second/Binarize: \d+ signs differ", failure) for failure in result.failures), result.failures
+
+
+def test_so_many_ties_are_none(deployed: Deployed, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what a ReLU puts out is exactly 0: taken for -1 there, each flip by itself would pass for a tie."""
+
+    def bipolar(self: PackPoint, words: Array, shape: tuple[int, ...]) -> Array:
+        levels = read_levels(self, words, shape)
+        return np.where(levels == 0, -1, levels)
+
+    read_levels = PackPoint.read_levels
+    monkeypatch.setattr(PackPoint, "read_levels", bipolar)
+    result = verdict(deployed("UnipolarChain"))
+    assert any("signs differ by a tie each" in failure for failure in result.failures), result.failures
 
 
 def test_an_error_that_only_a_free_run_has(deployed: Deployed, verdict: Verdict) -> None:
