@@ -19,8 +19,8 @@ products differs by some multiple of sqrt(K) * 2**-24 of its largest term; K is 
 
 
 MOST_TIES = 0.25
-"""The share of a tensor's values that may be ties. A network without BatchNorm, whose small integer sums PyTorch rounds to
-a little more or less than 0, reaches some percent; two networks that disagree about what a bit means, half.
+"""The share of a tensor's values that may be ties. A network without BatchNorm, whose small integer sums PyTorch rounds
+to a little more or less than 0, reaches some percent; two that disagree about what a bit means reach half.
 """
 
 
