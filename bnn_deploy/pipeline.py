@@ -52,7 +52,6 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ACCURACY_BATCH = 100
 
 Progress = Callable[[str], None]
-Feeds = dict[str, NDArray[Any]]
 
 
 def check_parity(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from bnn_deploy.errors import InputRefused
@@ -80,7 +79,7 @@ class BinaryConv2d(LatentWeightLayer):
         check_feature_map(self.where(), x, self.in_channels)
         x, weight, spec = self.binarize_input(x), self.latent_weight(), self.config.weight_spec()
         if spec is None:
-            return _float_conv2d(x, weight, self.bias, self.geometry)
+            return functional.float_conv2d(x, weight, self.bias, self.geometry)
         return functional.binary_conv2d(x, weight, self.bias, geometry=self.geometry, spec=spec, layer=self.layer_name)
 
     def extra_repr(self) -> str:
@@ -90,11 +89,3 @@ class BinaryConv2d(LatentWeightLayer):
             f"padding={geometry.padding}, dilation={geometry.dilation}, groups={geometry.groups}, "
             f"bias={self.bias is not None}, padding_value={geometry.pad_value:g}, {self.config}"
         )
-
-
-def _float_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
-    padding = geometry.padding
-    if geometry.pad_value != 0 and padding != (0, 0):
-        x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=geometry.pad_value)
-        padding = (0, 0)
-    return F.conv2d(x, weight, bias, geometry.stride, padding, geometry.dilation, geometry.groups)

@@ -302,13 +302,16 @@ def binary_linear(
 def _eager_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry, spec: WeightBinarization
 ) -> Tensor:
+    return float_conv2d(x, binarize_weight(weight, spec), bias, geometry)
+
+
+def float_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """`F.conv2d` with a geometry, whose padded pixels may be other than 0. Shapes as of `binary_conv2d`."""
     padding = geometry.padding
     if geometry.pad_value != 0 and padding != (0, 0):
         x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=geometry.pad_value)
         padding = (0, 0)
-    return F.conv2d(
-        x, binarize_weight(weight, spec), bias, geometry.stride, padding, geometry.dilation, geometry.groups
-    )
+    return F.conv2d(x, weight, bias, geometry.stride, padding, geometry.dilation, geometry.groups)
 
 
 class _LegacyBinaryConv2d(torch.autograd.Function):

@@ -53,6 +53,22 @@ def read_affine(node: ir.Node | None, channels: int) -> Affine | None:
     return affine
 
 
+Coefficients = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""(factor, centre, term) of `Affine`, each [C]; finite or not."""
+
+
+def arithmetic_coefficients(op_type: str, c: NDArray[np.float64], *, x_first: bool) -> Coefficients:
+    """Of `x op c`, or of `c op x`; c: [C]. A division has x first."""
+    zeros, ones = np.zeros(len(c)), np.ones(len(c))
+    if op_type == "Mul":
+        return c, zeros, zeros
+    if op_type == "Add":
+        return ones, -c, zeros
+    if op_type == "Sub":
+        return (ones if x_first else -ones), c, zeros
+    return 1 / c, zeros, zeros
+
+
 def per_channel(operand: NDArray[Any], channels: int, rank: int) -> NDArray[np.float64] | None:
     """A constant that broadcasts over [N, C, *spatial], `rank` axes, as [C]; None where it varies elsewhere."""
     if operand.ndim > rank:
@@ -69,10 +85,14 @@ def _batch_norm(node: ir.Node) -> Affine | None:
     x = node.inputs[0]
     if x is None or attribute(node, "training_mode", 0) or any(array is None for array in parameters):
         return None
-    gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in parameters)
+    return Affine(x, *read_batch_norm(node))
+
+
+def read_batch_norm(node: ir.Node) -> Coefficients:
+    """Of a BatchNormalization whose parameters are constant."""
+    gamma, beta, mean, variance = (np.asarray(constant(operand), np.float64) for operand in node.inputs[1:5])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        factor = gamma / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5)))
-    return Affine(x, factor, mean, beta)
+        return gamma / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5))), mean, beta
 
 
 def _arithmetic(node: ir.Node, channels: int) -> Affine | None:
@@ -84,12 +104,7 @@ def _arithmetic(node: ir.Node, channels: int) -> Affine | None:
         c = per_channel(operand, channels, len(x.shape))
         if c is None or (operand.size > 1 and x.shape[1] != channels):  # x itself might be what is broadcast
             return None
-        zeros, ones = np.zeros(channels), np.ones(channels)
-        if node.op_type == "Mul":
-            return Affine(x, c, zeros, zeros)
-        if node.op_type == "Add":
-            return Affine(x, ones, -c, zeros)
-        if node.op_type == "Sub":
-            return Affine(x, ones if index == 0 else -ones, c, zeros)
-        return Affine(x, 1 / c, zeros, zeros) if index == 0 and c.all() else None
+        if node.op_type == "Div" and (index == 1 or not c.all()):
+            return None
+        return Affine(x, *arithmetic_coefficients(node.op_type, c, x_first=index == 0))
     return None

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bnn_deploy.passes.affine import Coefficients
 from bnn_deploy.passes.graph import add_rounded, exact_value, only_consumer
 
 _SCALE, _BIAS = 2, 3
@@ -17,6 +18,16 @@ ScaleAndBias = tuple[NDArray[np.float64], NDArray[np.float64]]
 def read_epilogue(layer: ir.Node) -> ScaleAndBias:
     """(scale, bias), each [O], in the float64 that they were derived in."""
     return exact_value(layer.inputs[_SCALE]), exact_value(layer.inputs[_BIAS])
+
+
+def followed_by(epilogue: ScaleAndBias, coefficients: Coefficients) -> ScaleAndBias:
+    """The epilogue with `factor * (y - centre) + term` behind it, one epilogue again.
+
+    factor * (scale * acc + bias - centre) + term = (factor * scale) * acc + (factor * (bias - centre) + term)
+    """
+    (scale, bias), (factor, centre, term) = epilogue, coefficients
+    with np.errstate(over="ignore", invalid="ignore"):
+        return factor * scale, factor * (bias - centre) + term
 
 
 def declines_to_fold(layer: ir.Node) -> str:

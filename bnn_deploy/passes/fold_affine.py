@@ -18,9 +18,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bnn_deploy import opset
-from bnn_deploy.passes.affine import ARITHMETIC, per_channel
+from bnn_deploy.passes.affine import ARITHMETIC, arithmetic_coefficients, per_channel
 from bnn_deploy.passes.base import Declined, Pass, PassResult
-from bnn_deploy.passes.epilogue import ScaleAndBias, declines_to_fold, read_epilogue, unrepresentable, write_epilogue
+from bnn_deploy.passes.epilogue import (
+    ScaleAndBias,
+    declines_to_fold,
+    followed_by,
+    read_epilogue,
+    unrepresentable,
+    write_epilogue,
+)
 from bnn_deploy.passes.graph import constant, is_op, nodes_of
 
 
@@ -68,18 +75,10 @@ def _cannot_fold(node: ir.Node, layer: ir.Node, operand: NDArray[Any], layer_fir
 
 
 def _folded(op_type: str, layer: ir.Node, operand: NDArray[Any], layer_first: bool) -> ScaleAndBias:
-    scale, bias = read_epilogue(layer)
     c = _per_channel(layer, operand)
     if c is None:
         raise ValueError(f"{layer.name}: the constant does not vary by output channel alone")
-    with np.errstate(over="ignore", invalid="ignore"):
-        if op_type == "Mul":
-            return scale * c, bias * c
-        if op_type == "Div":
-            return scale / c, bias / c
-        if op_type == "Add":
-            return scale, bias + c
-        return (scale, bias - c) if layer_first else (-scale, c - bias)
+    return followed_by(read_epilogue(layer), arithmetic_coefficients(op_type, c, x_first=layer_first))
 
 
 def _per_channel(layer: ir.Node, operand: NDArray[Any]) -> NDArray[np.float64] | None:

@@ -11,12 +11,12 @@ It holds for every gamma: negative (scale changes sign) and 0 (scale 0, bias bet
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy import opset
+from bnn_deploy.passes.affine import read_batch_norm
 from bnn_deploy.passes.base import Declined, Pass, PassResult
-from bnn_deploy.passes.epilogue import ScaleAndBias, declines_to_fold, read_epilogue, unrepresentable, write_epilogue
+from bnn_deploy.passes.epilogue import declines_to_fold, followed_by, read_epilogue, unrepresentable, write_epilogue
 from bnn_deploy.passes.graph import attribute, constant, is_op, nodes_of
 
 
@@ -31,7 +31,7 @@ class FoldBatchNormPass(Pass):
                 continue
             reason = declines_to_fold(layer) or _cannot_fold(norm)
             if not reason:
-                epilogue = _folded(layer, norm)
+                epilogue = followed_by(read_epilogue(layer), read_batch_norm(norm))
                 reason = unrepresentable(epilogue)
             if reason:
                 where = layer.name or layer.op_type
@@ -48,11 +48,3 @@ def _cannot_fold(norm: ir.Node) -> str:
     if any(constant(operand) is None for operand in norm.inputs[1:5]):
         return "its parameters are not constant"
     return ""
-
-
-def _folded(layer: ir.Node, norm: ir.Node) -> ScaleAndBias:
-    gamma, beta, mean, variance = (np.asarray(constant(operand), np.float64) for operand in norm.inputs[1:5])
-    scale, bias = read_epilogue(layer)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        factor = gamma / np.sqrt(variance + float(attribute(norm, "epsilon", 1e-5)))
-        return factor * scale, factor * (bias - mean) + beta
