@@ -1,0 +1,160 @@
+#include <limits>
+
+#include "cuda/border_table.cuh"
+#include "cuda/conv_popcount.cuh"
+#include "cuda/conv_tile.cuh"
+#include "cuda/launch.cuh"
+
+namespace bnn::cuda {
+namespace {
+
+constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
+constexpr int kBorderRound = 128;      // the largest kOutputs: a tile reads whole rows of the table
+constexpr int kMostResidentBlocks = 4;  // of one multiprocessor; more tiles than that go through the same blocks
+
+int narrow_size(const char* what, int64_t size) {
+  if (size < 0 || size > kLargest) refuse(what, " is ", size, ", wanted ", kLargest, " or less");
+  return static_cast<int>(size);
+}
+
+// Calls `with(Product{})`.
+template <class With>
+void with_product(ProductChoice product, const With& with) {
+  if (product == ProductChoice::kNative) return with(Native{});
+#ifndef BNN_HOST_EXECUTOR
+  refuse("a product was asked for that this GPU may not have");
+#else
+  if (product == ProductChoice::kXorPopcount) return with(XorPopcount{});
+  if (product == ProductChoice::kAndPopcount) return with(AndPopcount{});
+  with(Int8{});
+#endif
+}
+
+template <int kIndex, class Choice>
+void launch_tile(const ConvTask& task, const TilePlan& plan, const Device& device, Stream stream) {
+  constexpr TileSize kSize = kTiles[kIndex];
+  const int columns = (task.outputs + kSize.outputs - 1) / kSize.outputs;
+  const int resident = (device.multiprocessors * kMostResidentBlocks + columns - 1) / columns;
+  const LaunchSize size{plan.tiles() < resident ? plan.tiles() : resident, columns, kSize.warps * kWarpThreads,
+                        plan.shared_bytes};
+  launch("conv_tile", conv_tile<Choice, kSize.pixels, kSize.outputs, kSize.warps>, size, stream, task, plan);
+}
+
+void require_aligned(const char* what, const void* pointer) {
+  if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) refuse(what, " is not aligned to 16 bytes");
+}
+
+void check_pointers(const ConvTask& task, bool border) {
+  const auto require = [](const char* what, bool wanted, const void* pointer) {
+    if (wanted && !pointer) refuse(what, " is missing");
+    require_aligned(what, pointer);
+  };
+  const EpilogueKind& kind = task.kind;
+  require("packed", true, task.packed);
+  require("weight", true, task.weight);
+  require("border", border, task.border);
+  require("y", kind.float_output, task.y);
+  require("residual", kind.residual, task.residual);
+  require("bits", kind.packed_output, task.bits);
+  const EpilogueOperands& e = task.operands;
+  const bool prelu = kind.activation == Activation::kPRelu;
+  if (kind.float_output && !(e.scale && e.bias)) refuse("scale or bias is missing");
+  if (prelu && !(e.slope && e.shift)) refuse("slope or shift is missing");
+  if (kind.integer_bits() && !(e.accumulator_lower && e.accumulator_upper)) refuse("an integer bound is missing");
+  if (kind.packed_output && kind.float_output && !(e.lower && e.upper)) refuse("a bound is missing");
+}
+
+}  // namespace
+
+ConvTask conv_task(const ConvAttributes& a, const ConvWeightShape& weight, const ConvShape& shape) {
+  ConvTask task{};
+  task.batch = narrow_size("the batch", shape.batch);
+  task.height = static_cast<int>(shape.height);
+  task.width = static_cast<int>(shape.width);
+  task.channels = static_cast<int>(a.channels);
+  task.words = static_cast<int>(words_for(a.channels));
+  task.planes = static_cast<int>(planes_of(a.levels));
+  task.outputs = static_cast<int>(weight.outputs);
+  task.kernel_height = static_cast<int>(weight.kernel_height);
+  task.kernel_width = static_cast<int>(weight.kernel_width);
+  task.group = static_cast<int>(a.group);
+  task.stride_y = static_cast<int>(a.strides[0]);
+  task.stride_x = static_cast<int>(a.strides[1]);
+  task.dilation_y = static_cast<int>(a.dilations[0]);
+  task.dilation_x = static_cast<int>(a.dilations[1]);
+  task.pad_top = static_cast<int>(a.pads[0]);
+  task.pad_left = static_cast<int>(a.pads[1]);
+  task.out_height = narrow_size("the height of the output", shape.out_height);
+  task.out_width = narrow_size("the width of the output", shape.out_width);
+  task.levels = a.levels;
+  task.pad_value = a.pad_value;
+  narrow_size("the number of output pixels", shape.batch * shape.pixels());
+
+  // The first window is cut the most at the top and on the left, the last one at the bottom and on the right.
+  const int last_y = (task.out_height - 1) * task.stride_y - task.pad_top;
+  const int last_x = (task.out_width - 1) * task.stride_x - task.pad_left;
+  task.padded_top = padded_taps(-task.pad_top, task.kernel_height, task.dilation_y, task.height).before;
+  task.padded_left = padded_taps(-task.pad_left, task.kernel_width, task.dilation_x, task.width).before;
+  task.padded_bottom = padded_taps(last_y, task.kernel_height, task.dilation_y, task.height).behind;
+  task.padded_right = padded_taps(last_x, task.kernel_width, task.dilation_x, task.width).behind;
+  task.border_stride = (task.outputs + kBorderRound - 1) / kBorderRound * kBorderRound;
+  return task;
+}
+
+ConvTask linear_task(int64_t batch, int64_t channels, int64_t outputs, Levels levels) {
+  ConvAttributes attributes;
+  attributes.channels = channels;
+  attributes.levels = levels;
+  check(attributes);
+  const ConvWeightShape weight = weight_shape(attributes, {outputs, 1, 1, words_for(channels)});
+  ConvTask task = conv_task(attributes, weight, {1, 1, batch, 1, batch});
+  task.layout = Layout::kChannelsLast;
+  return task;
+}
+
+int chosen_kernel(const ConvTask& task, const Device& device) {
+  TilePlan plan;
+  const int tile = choose_tile(task, device, plan);
+  return tile < 0 ? kPopcountKernel : tile;
+}
+
+size_t border_table_bytes(const ConvTask& task) {
+  return size_t{sizeof(int32_t)} * static_cast<size_t>(task.classes()) * static_cast<size_t>(task.border_stride);
+}
+
+void fill_border_table(const ConvTask& task, ProductChoice product, int32_t* table, Stream stream) {
+  require_aligned("border", table);
+  const int64_t entries = int64_t{task.classes()} * narrow_size("the stride of the table", task.border_stride);
+  narrow_size("the number of entries of the border table", entries);
+  const LaunchSize size{(entries + kBorderThreads - 1) / kBorderThreads, 1, kBorderThreads, 0};
+  with_product(product, [&](auto choice) {
+    launch("fill_border_entries", fill_border_entries<decltype(choice)>, size, stream, task, table);
+  });
+}
+
+void convolve(const ConvTask& task, int kernel, ProductChoice product, const Device& device, Stream stream) {
+  if (kernel == kChooseKernel) kernel = chosen_kernel(task, device);
+  if (kernel < 0 || kernel > kPopcountKernel) refuse("there is no kernel ", kernel);
+  check_pointers(task, kernel != kPopcountKernel);
+  if (task.batch == 0 || task.out_height == 0 || task.out_width == 0) return;
+  if (kernel == kPopcountKernel) {
+    const int64_t pixels = int64_t{task.batch} * task.out_height * task.out_width;
+    const int units = (task.output_words() * static_cast<int>(kWordBits)) / kUnit;
+    const LaunchSize size{(pixels + kPopcountThreads - 1) / kPopcountThreads, units, kPopcountThreads, 0};
+    return launch("conv_popcount", conv_popcount, size, stream, task);
+  }
+  TilePlan plan;
+  if (task.group != 1) refuse("tile kernels take no groups, found ", task.group);
+  if (!plan_tiles(task, kTiles[kernel], device, plan)) refuse("tile ", kernel, " does not fit into shared memory");
+  with_product(product, [&](auto choice) {
+    using Choice = decltype(choice);
+    switch (kernel) {
+      case 0: return launch_tile<0, Choice>(task, plan, device, stream);
+      case 1: return launch_tile<1, Choice>(task, plan, device, stream);
+      case 2: return launch_tile<2, Choice>(task, plan, device, stream);
+      default: return launch_tile<3, Choice>(task, plan, device, stream);
+    }
+  });
+}
+
+}  // namespace bnn::cuda

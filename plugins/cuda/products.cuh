@@ -1,0 +1,109 @@
+// The three ways in which a matrix instruction sums products of bits, and how the exact integer comes out of each.
+//
+// With A the bits of an activation and W those of a weight (0 or 1), over all taps of a window:
+//
+//   X = popcount(A xor W)   XorPopcount   sm_75 to sm_89
+//   D = popcount(A and W)   AndPopcount   sm_90, where xor is emulated
+//   V = sum of A (2 W - 1)  Int8          sm_100 and later, where both are emulated: bits become int8 in registers
+//
+// and, for AND, S = popcount(A) over the same taps. A padded tap has A = 0. The integer is
+//
+//   accumulator = kCount * count + kSum * S + border[class][output]
+//
+// where `border`, which depends only on which taps of the window are padded, sums over the taps what `Levels` and the product
+// ask for: with c the channels, and ones = popcount(W) of the tap,
+//
+//                        count    S   valid tap       padded tap
+//   Xor  bipolar           -2     .   c               2 ones            K - 2X, and X of a padded tap is ones
+//        unipolar          -1     .   ones            ones              2D - S = popcount(W) - X
+//        ternary           -1     .   0               0                 the same for P less that for N
+//   And  bipolar            4    -2   c - 2 ones      0                 4D - 2S - 2 popcount(W) + K
+//        unipolar, ternary  2    -1   0               0                 2D - S
+//   Int8 bipolar            2     .   c - 2 ones      0                 A = (a + 1) / 2
+//        unipolar, ternary  1     .   0               0
+//
+// and for a padding value other than 0, value * (2 ones - c) for each padded tap. A ternary count is that of plane P less that
+// of plane N, and so is its S.
+#pragma once
+
+#include "core/bits.h"
+#include "cuda/ptx.cuh"
+
+namespace bnn::cuda {
+
+constexpr bool is_bipolar(Levels levels) { return levels == Levels::kBipolar; }
+
+struct XorPopcount {
+  static constexpr bool kNeedsSums = false;
+  static constexpr int count_factor(Levels levels) { return is_bipolar(levels) ? -2 : -1; }
+  static constexpr int sum_factor(Levels) { return 0; }
+  static constexpr int valid_tap(Levels levels, int channels, int ones) {
+    return levels == Levels::kTernary ? 0 : is_bipolar(levels) ? channels : ones;
+  }
+  static constexpr int padded_tap(Levels levels, int, int ones) {
+    return levels == Levels::kTernary ? 0 : is_bipolar(levels) ? 2 * ones : ones;
+  }
+  BNN_DEVICE static void multiply(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    multiply_xor_popcount(c, a, b);
+  }
+};
+
+struct AndPopcount {
+  static constexpr bool kNeedsSums = true;
+  static constexpr int count_factor(Levels levels) { return is_bipolar(levels) ? 4 : 2; }
+  static constexpr int sum_factor(Levels levels) { return is_bipolar(levels) ? -2 : -1; }
+  static constexpr int valid_tap(Levels levels, int channels, int ones) {
+    return is_bipolar(levels) ? channels - 2 * ones : 0;
+  }
+  static constexpr int padded_tap(Levels, int, int) { return 0; }
+  BNN_DEVICE static void multiply(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    multiply_and_popcount(c, a, b);
+  }
+};
+
+struct Int8 {
+  static constexpr bool kNeedsSums = false;
+  static constexpr int count_factor(Levels levels) { return is_bipolar(levels) ? 2 : 1; }
+  static constexpr int sum_factor(Levels) { return 0; }
+  static constexpr int valid_tap(Levels levels, int channels, int ones) {
+    return is_bipolar(levels) ? channels - 2 * ones : 0;
+  }
+  static constexpr int padded_tap(Levels, int, int) { return 0; }
+
+  // Four bits of a word, from `first` on, as the int8 values 0 and 1.
+  BNN_DEVICE static uint32_t as_bytes(uint32_t word, int first) {
+    return ((word >> first & 0xfu) * 0x00204081u) & 0x01010101u;
+  }
+  // 0 and 1 to -1 and +1: 2 x - 1 in each byte. 255 is -1, and 255 - 254 x needs no carry.
+  BNN_DEVICE static uint32_t as_signs(uint32_t bytes) { return 0xffffffffu - bytes * 254u; }
+
+  BNN_DEVICE static void multiply(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#pragma unroll
+    for (int first = 0; first < 32; first += 4) {
+      const uint32_t wide_a[4] = {as_bytes(a[0], first), as_bytes(a[1], first), as_bytes(a[2], first),
+                                  as_bytes(a[3], first)};
+      const uint32_t wide_b[2] = {as_signs(as_bytes(b[0], first)), as_signs(as_bytes(b[1], first))};
+      multiply_int8(c, wide_a, wide_b);
+    }
+  }
+};
+
+// Stands for the product that the device code is compiled for.
+struct Native {};
+
+template <class Product>
+struct Resolve {
+  using Type = Product;
+};
+template <>
+struct Resolve<Native> {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  using Type = Int8;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  using Type = AndPopcount;
+#else
+  using Type = XorPopcount;
+#endif
+};
+
+}  // namespace bnn::cuda
