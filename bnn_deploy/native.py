@@ -11,6 +11,7 @@ Without it everything still works, through the function bodies.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,17 @@ def candidates() -> list[Path]:
 def find_library() -> Path | None:
     """The library, or None where it is not built."""
     return next((path for path in candidates() if path.is_file()), None)
+
+
+def chosen_kernels() -> str | None:
+    """The set of kernels that the library would run on this processor; None where it is not built."""
+    path = find_library()
+    if path is None:
+        return None
+    loaded = ctypes.CDLL(str(path))
+    loaded.bnn_kernels_chosen.restype = ctypes.c_char_p
+    name: bytes | None = loaded.bnn_kernels_chosen()
+    return name.decode() if name is not None else None
 
 
 def library() -> Path:

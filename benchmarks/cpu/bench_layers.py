@@ -1,10 +1,10 @@
-"""How fast a 1-bit layer is on this CPU, beside ONNX Runtime's float32 and int8 of the same layer.
+"""How fast a 1-bit layer is on this CPU, beside float32 and int8 of the same layer in ONNX Runtime and OpenVINO.
 
-    python benchmarks/cpu/bench_layers.py [--threads 1] [--batch 1] [--rounds 41] [--json FILE]
+    python benchmarks/cpu/bench_layers.py [--threads 1 2] [--batch 1] [--rounds 41] [--json FILE]
 
-Every round times a few runs of each session, one session after the other, so that whatever slows the machine down slows
-all of them; the table shows medians, and the median of the ratios within a round. Before anything is timed the result
-of every set of kernels is compared with exact arithmetic.
+The contenders take turns of a few runs each (`bnn_deploy.bench.interleave`); the table shows medians, and the median of
+the ratios within a round. Before anything is timed the result of every set of kernels is compared with exact
+arithmetic.
 """
 
 from __future__ import annotations
@@ -14,21 +14,25 @@ import ctypes
 import json
 import os
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from layer_models import BIREALNET18, Layer, binary_model, feeds, float_model, int8_model, scales, weights
-from machine import processor
-from openvino_layer import openvino_run
+from openvino_layer import openvino_runs
 
+from bnn_deploy.bench import Schedule, Times, describe_machine, interleave
+from bnn_deploy.benchmarking import software
+from bnn_deploy.errors import InputRefused
+from bnn_deploy.files import write_atomically
 from bnn_deploy.native import KERNELS_VARIABLE, library
 from bnn_deploy.reference import Geometry, accumulate_conv2d
 
-BURST = 4  # runs of one session in a round
+BASELINE = "onnxruntime float32"
+BURST = 4  # runs of one contender in a turn
 
 
 def kernel_sets() -> list[str]:
@@ -77,31 +81,17 @@ def check(layer: Layer, arrays: dict[str, Any], y: Any, kernels: str) -> None:
 
 
 def measure(layer: Layer, batch: int, threads: int, rounds: int, sets: list[str]) -> dict[str, Any]:
-    """One row: medians in milliseconds, and ratios to float32."""
+    """One row: percentiles in milliseconds, and ratios to float32, for each contender."""
     arrays = feeds(layer, batch)
-    sessions = {"float32": session(float_model(layer), threads), "int8": session(int8_model(layer), threads)}
+    sessions = {BASELINE: session(float_model(layer), threads), "onnxruntime int8": session(int8_model(layer), threads)}
     for kernels in sets:
         sessions[kernels] = session(binary_model(layer), threads, kernels)
         check(layer, arrays, sessions[kernels].run(None, arrays)[0], kernels)
     runs = {name: _bound_run(one, arrays) for name, one in sessions.items()}
-    other = openvino_run(layer, arrays["x"], threads)
-    if other is not None:
-        runs["openvino binary"] = other
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(rounds + 2):
-        for name, run in runs.items():
-            run()  # brings its tensors into the cache, where a network would have them
-            start = time.perf_counter()
-            for _ in range(BURST):
-                run()
-            if round_number >= 2:  # the first rounds warm up
-                times[name].append(1e3 * (time.perf_counter() - start) / BURST)
-    row: dict[str, Any] = {"layer": str(layer), "products": batch * layer.products}
-    row["p50_ms"] = {name: float(np.median(found)) for name, found in times.items()}
-    row["ratio"] = {
-        name: float(np.median(np.array(times["float32"]) / np.array(found))) for name, found in times.items()
-    }
-    return row
+    runs |= openvino_runs(layer, arrays, threads)
+    times = interleave(runs, Schedule(rounds, seconds=float("inf"), repeats=BURST))
+    found = {name: asdict(Times.of(own, times[BASELINE])) for name, own in times.items()}
+    return {"layer": str(layer), "threads": threads, "batch": batch, "products": batch * layer.products, "times": found}
 
 
 def _bound_run(one: onnxruntime.InferenceSession, arrays: dict[str, Any]) -> Callable[[], None]:
@@ -114,42 +104,59 @@ def _bound_run(one: onnxruntime.InferenceSession, arrays: dict[str, Any]) -> Cal
     return lambda: one.run_with_iobinding(binding)
 
 
-def print_table(rows: list[dict[str, Any]], best: str, inner_rate: float) -> None:
-    """A Markdown table: milliseconds, in brackets how many times as fast as float32, and the best set's share of its
-    inner loop's own rate; packing, epilogue and residual are part of the layer's time."""
-    names = list(rows[0]["p50_ms"])
-    print(f"| layer | {' | '.join(names)} | {best}, of its inner loop's {inner_rate:.0f} G/s |")
-    print("|---" * (len(names) + 2) + "|")
+def share_of_inner_loop(row: dict[str, Any], kernels: str, rate: float) -> float:
+    """How much of what the inner loop could do the whole layer does; packing, epilogue and residual take the rest.
+
+    `rate` is of one thread, in 10^9 products a second.
+    """
+    return float(row["products"] / row["times"][kernels]["p50_ms"] / 1e6 / (rate * row["threads"]))
+
+
+def table(rows: Sequence[dict[str, Any]], rates: dict[str, float]) -> str:
+    """Markdown: milliseconds, in brackets how many times as fast as float32, and shares of the inner loop's rate."""
+    names, sets = list(rows[0]["times"]), list(rates)
+    headings = [f"{kernels}, of its inner loop's {rates[kernels]:.0f} G/s a thread" for kernels in sets]
+    lines = [f"| layer | threads | {' | '.join([*names, *headings])} |", "|---" * (2 + len(names) + len(sets)) + "|"]
     for row in rows:
-        cells = [f"{row['p50_ms'][name]:.3f} ({row['ratio'][name]:.1f}x)" for name in names]
-        share = row["products"] / row["p50_ms"][best] / 1e6 / inner_rate
-        print(f"| {row['layer']} | {' | '.join(cells)} | {share:.0%} |")
+        cells = [f"{row['times'][name]['p50_ms']:.3f} ({row['times'][name]['ratio']:.1f}x)" for name in names]
+        cells += [f"{share_of_inner_loop(row, kernels, rates[kernels]):.0%}" for kernels in sets]
+        lines.append(f"| {row['layer']} | {row['threads']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def main() -> None:
+def main() -> int:
     """Measures, prints the table, writes the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
-    sets = kernel_sets()
-    rows = [measure(layer, options.batch, options.threads, options.rounds, sets) for layer in BIREALNET18]
+    try:
+        sets = kernel_sets()
+    except InputRefused as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return refusal.exit_status
+    rows = []
+    for threads in options.threads:
+        for layer in BIREALNET18:
+            print(f"{layer}, {threads} threads", file=sys.stderr, flush=True)
+            rows.append(measure(layer, options.batch, threads, options.rounds, sets))
     rates = {kernels: count_rate(kernels) for kernels in sets}
-    print_table(rows, sets[0], rates[sets[0]] * options.threads)
+    for row in rows:
+        row["share_of_inner_loop"] = {kernels: share_of_inner_loop(row, kernels, rates[kernels]) for kernels in sets}
+    print(table(rows, rates))
     if options.json:
         content = {
-            "processor": processor(),
-            "onnxruntime": onnxruntime.__version__,
-            "threads": options.threads,
-            "batch": options.batch,
+            "machine": describe_machine(),
+            "software": software(),
             "rounds": options.rounds,
             "inner_loop_products_per_ns": rates,
             "rows": rows,
         }
-        options.json.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        write_atomically(options.json, json.dumps(content, indent=2).encode() + b"\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,37 +1,32 @@
-"""What the passes are worth: every network of the zoo, before and after, as the table of the README.
+"""What the passes and the native library are worth on whole networks: size, work, latency, load time, memory.
 
-    .venv/bin/python benchmarks/cpu/bench_zoo.py                       # all of the zoo
-    .venv/bin/python benchmarks/cpu/bench_zoo.py birealnet nin --json build/zoo.json
+    python benchmarks/cpu/bench_zoo.py                               # the project's own set
+    python benchmarks/cpu/bench_zoo.py all --threads 1               # all of the zoo, as the table of the README
+    python benchmarks/cpu/bench_zoo.py birealnet --json build/zoo.json
 
 *Before* is the float twin, the network as stock tools export it: its binary layers are float convolutions with ±alpha
 weights. *After* is the deployed file. Both come from one export, of the shipped weights or of seeded ones, which cost
 the same. ONNX Runtime fuses some of the twin's nodes when it loads it, and adds some that change layouts, so the count
-after that stands beside the file's own.
-
-Latency is of stock ONNX Runtime on the twin, and of ONNX Runtime with the native library on the file: one image, one
-thread, no spinning, the two run in turns (A B A B). The medians are of the turns; the ratio is the median of the ratios
-of neighbours, which a machine that slows down for a while does not move. Without the library these columns stay empty.
+after that stands beside the file's own. Everything that takes time is measured by `bnn_deploy.benchmark`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
-from machine import processor
-from numpy.typing import NDArray
 
+from bnn_deploy import benchmark
+from bnn_deploy.bench import BenchmarkRow, describe_machine
+from bnn_deploy.benchmarking import software
 from bnn_deploy.export import export_onnx
 from bnn_deploy.files import write_atomically
 from bnn_deploy.inspection import inspect_file
@@ -39,27 +34,17 @@ from bnn_deploy.inspection.nodes import VIEWS
 from bnn_deploy.loading import load
 from bnn_deploy.models import catalogue
 from bnn_deploy.native import find_library
-from bnn_deploy.runners.native_cpu import NativeCpuRunner
-from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
-from bnn_deploy.runners.ort_session import OrtSessionRunner
 
-TOLERANCE = 1e-2  # of the outputs, relative to the largest: a sign may flip where PyTorch's rounding makes a tie
-WARM_UP = 3
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Medians of one image, in milliseconds, and the median ratio of neighbouring runs."""
-
-    before_ms: float
-    after_ms: float
-    ratio: float
-    turns: int
+# The project's own set: network -> batches.
+OWN_SET = {"birealnet18": (1, 8), "reactnet": (1,), "vgg_small": (1,), "nin": (1,)}
+BEFORE, AFTER = "onnxruntime-float", "native-cpu"
+RUNNERS = (BEFORE, "onnxruntime-int8", "openvino", "openvino-int8", AFTER)
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Row:
-    """One network; `kernels_optimised` are those of the twin after ONNX Runtime's own fusions."""
+class Structure:
+    """One network, before and after; `kernels_optimised` are those of the twin after ONNX Runtime's own fusions."""
 
     model: str
     weights: str
@@ -69,19 +54,17 @@ class Row:
     kernels_optimised: int
     file_bytes: tuple[int, int]
     activation_bytes: tuple[int | None, int | None]
-    latency: Latency | None
 
 
-def measure(name: str, turns: int) -> Row:
-    """Exports a network of the zoo into a temporary folder and looks at both files."""
+def measure(name: str, batches: Sequence[int], options: argparse.Namespace) -> tuple[Structure, list[BenchmarkRow]]:
+    """Exports a network of the zoo into a temporary folder, looks at both files and runs them."""
     loaded = load(name)
     shape = loaded.input_shapes[0]
-    image = np.random.default_rng(0).standard_normal(tuple(shape)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        file, twin = Path(folder) / "model.onnx", Path(folder) / "float.onnx"
-        exported = export_onnx(loaded.module, torch.from_numpy(image), file, float_path=twin)
+        file, twin = Path(folder) / f"{name}.onnx", Path(folder) / "float.onnx"
+        exported = export_onnx(loaded.module, torch.zeros(shape), file, float_path=twin)
         before, after = exported.before, inspect_file(file).graph
-        return Row(
+        structure = Structure(
             model=name,
             weights=loaded.weights,
             input=list(shape),
@@ -90,8 +73,17 @@ def measure(name: str, turns: int) -> Row:
             kernels_optimised=_optimised_kernels(twin),
             file_bytes=(exported.float_bytes, exported.file_bytes),
             activation_bytes=(before.activation_bytes, after.activation_bytes),
-            latency=_latency(twin, file, image, turns) if find_library() is not None else None,
         )
+        rows = benchmark(
+            file,
+            options.runner,
+            batches,
+            options.threads,
+            seconds=options.seconds,
+            float_path=twin,
+            progress=lambda stage: print(f"{name}: {stage}", file=sys.stderr, flush=True),
+        )
+    return structure, rows
 
 
 def _optimised_kernels(path: Path) -> int:
@@ -104,46 +96,57 @@ def _optimised_kernels(path: Path) -> int:
     return sum(node.op_type not in (*VIEWS, "Constant") for node in onnx.load(str(written)).graph.node)
 
 
-def _latency(twin: Path, file: Path, image: NDArray[np.float32], turns: int) -> Latency:
-    runners: list[OrtSessionRunner] = [OnnxRuntimeRunner(twin, threads=1), NativeCpuRunner(file, threads=1)]
-    feeds = [{next(iter(runner.inputs)): image} for runner in runners]
-    outputs = [next(iter(runner.infer(feed).values())) for runner, feed in zip(runners, feeds, strict=True)]
-    apart = float(np.abs(outputs[0] - outputs[1]).max() / np.abs(outputs[0]).max())
-    if apart > TOLERANCE:
-        print(f"  outputs are {apart:.1e} apart, relative to the largest: not the same network?", file=sys.stderr)
-    times: list[list[float]] = [[], []]
-    for turn in range(WARM_UP + turns):
-        for which, (runner, feed) in enumerate(zip(runners, feeds, strict=True)):
-            started = time.perf_counter()
-            runner.infer(feed)
-            if turn >= WARM_UP:
-                times[which].append((time.perf_counter() - started) * 1e3)
-    ratios = [before / after for before, after in zip(*times, strict=True)]
-    return Latency(statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios), turns)
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
+def structure_table(structures: Sequence[Structure], rows: Sequence[BenchmarkRow]) -> str:
+    """Markdown, a row a network. The latency is that of one image on one thread, where it was measured."""
     headings = (
         "model", "nodes", "kernels", "kernels, twin in ONNX Runtime", "file", "activations an image", "latency"
     )  # fmt: skip
-    lines = [f"| {' | '.join(headings)} |", "|---|" + "---:|" * (len(headings) - 1)]
-    for row in rows:
-        cells = [
-            f"`{row.model}`",
-            _pair(*row.nodes),
-            _pair(*row.kernels),
-            f"{row.kernels_optimised}",
-            f"{_pair(*map(_size, row.file_bytes))} ({row.file_bytes[0] / row.file_bytes[1]:.1f}x)",
-            _pair(*map(_size, row.activation_bytes)),
-            "" if row.latency is None else _latency_cell(row.latency),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = [_line(headings), "|---|" + "---:|" * (len(headings) - 1)]
+    for found in structures:
+        cells = (
+            f"`{found.model}`",
+            _pair(*found.nodes),
+            _pair(*found.kernels),
+            f"{found.kernels_optimised}",
+            f"{_pair(*map(_size, found.file_bytes))} ({found.file_bytes[0] / found.file_bytes[1]:.1f}x)",
+            _pair(*map(_size, found.activation_bytes)),
+            _latency(found.model, rows),
+        )
+        lines.append(_line(cells))
     return "\n".join(lines)
 
 
-def _latency_cell(latency: Latency) -> str:
-    return f"{_pair(f'{latency.before_ms:.3g}', f'{latency.after_ms:.3g}')} ms ({latency.ratio:.1f}x)"
+def latency_table(rows: Sequence[BenchmarkRow]) -> str:
+    """Markdown: for each network, batch and number of threads the median of each runner, and how many times as fast as
+    the first; then what loading takes, and what the network adds to the memory of a process, first runner and last."""
+    runners = list(dict.fromkeys(row.runner for row in rows))
+    headings = ("model", "batch", "threads", *(f"{name}, ms" for name in runners), "load, ms", "memory, MiB")
+    lines = [_line(headings), "|---|" + "---:|" * (len(headings) - 1)]
+    for start in range(0, len(rows), len(runners)):
+        block = rows[start : start + len(runners)]
+        first, last = block[0], block[-1]
+        cells = (
+            f"`{Path(first.model).stem}`",
+            f"{first.batch}",
+            f"{first.threads}",
+            *(f"{row.p50_ms:.3g} ({row.ratio:.1f}x)" for row in block),
+            _pair(f"{first.load_ms:.0f}", f"{last.load_ms:.0f}"),
+            _pair(_mib(first.network_rss_bytes), _mib(last.network_rss_bytes)),
+        )
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _latency(model: str, rows: Sequence[BenchmarkRow]) -> str:
+    found = {row.runner: row for row in rows if Path(row.model).stem == model and (row.batch, row.threads) == (1, 1)}
+    if not {BEFORE, AFTER} <= found.keys() or found[BEFORE].ratio != 1:
+        return ""
+    before, after = found[BEFORE], found[AFTER]
+    return f"{_pair(f'{before.p50_ms:.3g}', f'{after.p50_ms:.3g}')} ms ({after.ratio:.1f}x)"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _pair(before: object, after: object) -> str:
@@ -156,23 +159,39 @@ def _size(value: int | None) -> str:
     return f"{value / 1e6:.3g} MB" if value >= 1e6 else f"{value / 1e3:.3g} kB"
 
 
+def _mib(value: int | None) -> str:
+    return "unknown" if value is None else f"{value / MIB:.0f}"
+
+
 def main() -> int:
-    """Prints the table, a row at a time on stderr first: the large networks take a while."""
-    parser = argparse.ArgumentParser(description="Measures every network of the zoo, before and after the passes.")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="names of the zoo; all of it where none is given")
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description="Measures networks of the zoo, before and after the passes.")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="names of the zoo, or `all`; else the own set")
+    parser.add_argument("--batch", type=int, nargs="+", help="of every network (default: 1; birealnet18 also 8)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--runner", nargs="+", help=f"the first is compared with (default: {' '.join(RUNNERS)})")
+    parser.add_argument("--seconds", type=float, default=8.0, help="for one network, batch and number of threads")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the numbers here too")
-    parser.add_argument("--turns", type=int, default=30, help="timed runs of each (default: 30)")
     options = parser.parse_args()
+    if options.runner is None:
+        options.runner = [name for name in RUNNERS if name != AFTER or find_library() is not None]
+    models = catalogue() if options.models == ["all"] else options.models or OWN_SET
     torch.set_num_threads(1)
-    rows = []
-    for name in options.models or catalogue():
-        rows.append(measure(name, options.turns))
-        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    structures, rows = [], []
+    for name in models:
+        batches = options.batch or (OWN_SET[name] if not options.models else (1,))
+        structure, found = measure(name, batches, options)
+        structures.append(structure)
+        rows += found
+    print(f"{structure_table(structures, rows)}\n\n{latency_table(rows)}")
     if options.json is not None:
-        machine = {"processor": processor(), "onnxruntime": onnxruntime.__version__}
-        found = {**machine, "threads": 1, "rows": [asdict(row) for row in rows]}
-        write_atomically(options.json, json.dumps(found, indent=2).encode())
-    print(table(rows))
+        content = {
+            "machine": describe_machine(),
+            "software": software(),
+            "networks": [asdict(structure) for structure in structures],
+            "rows": [{**asdict(row), "model": Path(row.model).stem} for row in rows],
+        }
+        write_atomically(options.json, json.dumps(content, indent=2).encode() + b"\n")
     return 0
 
 

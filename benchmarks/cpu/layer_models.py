@@ -38,6 +38,11 @@ class Layer:
         """Multiplications of one image."""
         return self.channels * self.outputs * self.kernel**2 * self.out_size**2
 
+    @property
+    def geometry(self) -> dict[str, list[int]]:
+        """The attributes of an ONNX `Conv`."""
+        return {"strides": [self.stride] * 2, "pads": [self.pad] * 4, "kernel_shape": [self.kernel] * 2}
+
     def __str__(self) -> str:
         stride = f"/{self.stride}" if self.stride > 1 else ""
         return f"{self.channels}->{self.outputs} {self.kernel}x{self.kernel}{stride} @{self.size}"
@@ -90,19 +95,16 @@ def _model(layer: Layer, nodes: list[onnx.NodeProto], constants: dict[str, NDArr
 def float_model(layer: Layer) -> bytes:
     """A float32 convolution with ±alpha weights and the residual; its input is not even binarised."""
     constants = {"w": weights(layer) * scales(layer)[:, None, None, None], "b": np.zeros(layer.outputs, np.float32)}
-    conv = helper.make_node(
-        "Conv",
-        ["x", "w", "b"],
-        ["z"],
-        strides=[layer.stride] * 2,
-        pads=[layer.pad] * 4,
-        kernel_shape=[layer.kernel] * 2,
-    )
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["z"], **layer.geometry)
     return _model(layer, [conv, helper.make_node("Add", ["z", "residual"], ["y"])], constants)
 
 
 def int8_model(layer: Layer) -> bytes:
-    """Quantise to uint8, convolve with int8 weights, dequantise, add the residual."""
+    """Quantise to uint8, convolve with int8 weights, dequantise, add the residual.
+
+    Written as pairs of QuantizeLinear and DequantizeLinear around a convolution, which ONNX Runtime and OpenVINO both
+    make one integer kernel of.
+    """
     constants = {
         "w": weights(layer) * np.int8(127),
         "x_scale": np.float32(0.03),
@@ -112,10 +114,12 @@ def int8_model(layer: Layer) -> bytes:
         "y_scale": np.float32(0.05),
         "y_zero": np.uint8(128),
     }
-    operands = ["x_q", "x_scale", "x_zero", "w", "w_scale", "w_zero", "y_scale", "y_zero"]
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["x_q"]),
-        helper.make_node("QLinearConv", operands, ["y_q"], strides=[layer.stride] * 2, pads=[layer.pad] * 4),
+        helper.make_node("DequantizeLinear", ["x_q", "x_scale", "x_zero"], ["x_d"]),
+        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_d"], axis=0),
+        helper.make_node("Conv", ["x_d", "w_d"], ["y_d"], **layer.geometry),
+        helper.make_node("QuantizeLinear", ["y_d", "y_scale", "y_zero"], ["y_q"]),
         helper.make_node("DequantizeLinear", ["y_q", "y_scale", "y_zero"], ["z"]),
         helper.make_node("Add", ["z", "residual"], ["y"]),
     ]

@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from bnn_deploy import __version__
-from bnn_deploy.cli import doctor, export, inspect, later, models, run
+from bnn_deploy.cli import bench, doctor, export, inspect, later, models, parity, run, verify
 
 # The order of `bnn-deploy --help`, which is the order of use.
 COMMANDS: dict[str, Callable[..., int]] = {
     "models": models.models,
     "export": export.export,
     "run": run.run,
+    "parity": parity.parity,
+    "verify": verify.verify,
+    "bench": bench.bench,
     "inspect": inspect.inspect,
     "doctor": doctor.doctor,
 }

@@ -12,8 +12,6 @@ from bnn_deploy.errors import NotYetAvailable
 LATER_COMMANDS = {
     "convert": ("Make a 1-bit file of anyone's ONNX file.", "export the PyTorch model with `bnn-deploy export`"),
     "engine": ("Build a TensorRT engine.", "run the exported file with `bnn-deploy run`"),
-    "parity": ("Compare any set of runners.", "read the parity section of the report that `bnn-deploy export` writes"),
-    "bench": ("Measure latency and throughput.", "time the exported file in ONNX Runtime yourself"),
 }
 
 # Whatever stands after such a command, the answer is the same.

@@ -8,6 +8,8 @@ It is what stock tools make of a binary network today, and so the baseline for f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -45,24 +47,41 @@ class ExpandFloatPass(Pass):
 
 def _to_conv(model: ir.Model, node: ir.Node, weight: NDArray[np.float32]) -> None:
     """weight: [O, C / group, KH, KW], ±alpha."""
-    x, nodes = node.inputs[0], []
-    pads, pad_value = attribute(node, "pads"), float(attribute(node, "pad_value"))
+    nodes = padded_convolution(model, node, weight, node.inputs[2:])
+    replace(node, nodes, nodes[-1].outputs[0])
+
+
+def padded_convolution(
+    model: ir.Model, layer: ir.Node, weight: NDArray[np.float32], bias: Sequence[ir.Value | None]
+) -> list[ir.Node]:
+    """A float convolution with the geometry of `layer`, of its first input.
+
+    Args:
+        model: Where constants are added.
+        layer: A binary convolution of either level; it stays where it is.
+        weight: [O, C / group, KH, KW].
+        bias: One value, [O], or none.
+
+    Returns:
+        The convolution, behind a `Pad` where padded taps are not 0.
+    """
+    x, nodes = layer.inputs[0], []
+    pads, pad_value = attribute(layer, "pads"), float(attribute(layer, "pad_value"))
     if pad_value != 0 and any(pads):
         operands = [
-            add_initializer(model, f"{node.name}.{name}", np.array(array, dtype))
+            add_initializer(model, f"{layer.name}.{name}", np.array(array, dtype))
             for name, array, dtype in (
                 ("pads", pads, np.int64),
                 ("pad_value", pad_value, np.float32),
                 ("pad_axes", [2, 3], np.int64),
             )
         ]
-        frame = ir.node("Pad", [x, *operands], {"mode": "constant"}, name=f"{node.name}/pad")
+        frame = ir.node("Pad", [x, *operands], {"mode": "constant"}, name=f"{layer.name}/pad")
         x, nodes, pads = frame.outputs[0], [frame], [0, 0, 0, 0]
-    attributes = {name: attribute(node, name) for name in ("strides", "dilations", "group")}
-    parameters = [add_initializer(model, f"{node.name}.weight", weight), *node.inputs[2:]]
+    attributes = {name: attribute(layer, name) for name in ("strides", "dilations", "group")}
     attributes |= {"pads": pads, "kernel_shape": list(weight.shape[2:])}
-    conv = ir.node("Conv", [x, *parameters], attributes, name=node.name)
-    replace(node, [*nodes, conv], conv.outputs[0])
+    parameters = [add_initializer(model, f"{layer.name}.weight", weight), *bias]
+    return [*nodes, ir.node("Conv", [x, *parameters], attributes, name=layer.name)]
 
 
 def _to_linear(model: ir.Model, node: ir.Node, weight: NDArray[np.float32]) -> None:
