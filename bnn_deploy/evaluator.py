@@ -1,4 +1,6 @@
-"""The deploy ops for ONNX's reference evaluator: integer accumulators, float64 epilogues rounded once at the end.
+"""The deploy ops for ONNX's reference evaluator: integer accumulators, float64 epilogues rounded to float32 at the end.
+
+Of a layer on float16 that float32 is rounded once more, when it is stored; the bits are decided before.
 
 One class an op, made from a table; each reads its node's attributes and calls `reference` and `bits`.
 """
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from bnn_deploy import bits, opset
@@ -27,6 +30,14 @@ from bnn_deploy.reference import (
 Array = NDArray[Any]
 Attributes = Mapping[str, Any]
 Compute = Callable[..., tuple[Array, ...]]
+
+
+def reference_evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    """ONNX's evaluator with our operators in place of the model's function bodies, which it would prefer."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.functions[:]
+    return ReferenceEvaluator(bare, new_ops=reference_operators())
 
 
 def reference_operators() -> list[type[OpRun]]:
@@ -46,7 +57,8 @@ def reference_operators() -> list[type[OpRun]]:
         opset.PACKED_MAX_POOL2D: _max_pool,
         **{op_type: _fused_conv(described) for op_type, described in opset.EPILOGUES.items()},
     }
-    return [_operator(op_type, compute) for op_type, compute in computations.items()]
+    halves = {name: _on_float16(computations[op_type]) for op_type, name in opset.FLOAT16_OPS.items()}
+    return [_operator(op_type, compute) for op_type, compute in (computations | halves).items()]
 
 
 def _operator(op_type: str, compute: Compute) -> type[OpRun]:
@@ -55,6 +67,17 @@ def _operator(op_type: str, compute: Compute) -> type[OpRun]:
         return compute(attributes, *operands)
 
     return type(op_type, (OpRun,), {"op_domain": opset.DOMAIN, "_run": run})
+
+
+def _on_float16(compute: Compute) -> Compute:
+    """The same layer with a float16 y: what `compute` gives in float32, rounded; what it reads it widens itself."""
+
+    def half(attributes: Attributes, *operands: Array) -> tuple[Array, ...]:
+        y, *bits_if_any = compute(attributes, *operands)
+        with np.errstate(over="ignore"):  # beyond 65504 it is infinite
+            return (y.astype(np.float16), *bits_if_any)
+
+    return half
 
 
 def _pack(values: NDArray[np.int8], levels: Levels) -> Array:

@@ -51,6 +51,11 @@ DEPLOY_OPS: Final = (*PACK_OPS.values(), *LAYER_OPS)
 PACK_NAME: Final = "bnn_deploy.pack"  # the binarisation that a fused layer absorbed, or that was made standard ops
 LAYER_NAMES: Final = "bnn_deploy.layers"  # the layers that were merged, in the order of their outputs, with commas
 
+# Metadata of a file: the type of everything in it that is not 1-bit. Absent where that is float32.
+PRECISION: Final = "bnn_deploy.precision"
+FP32: Final = "fp32"
+FP16: Final = "fp16"
+
 WEIGHT_SCALES: Final = ("none", "tensor", "channel")
 
 
@@ -122,8 +127,20 @@ FUSED_CONV_OPS: Final = tuple(op_type for op_type in EPILOGUES if op_type != PAC
 PACKED_CONV2D_BITS: Final = "PackedConv2dBits"
 PACKED_LINEAR_BITS: Final = "PackedLinearBits"
 BITS_OPS: Final = (PACKED_CONV2D_BITS, PACKED_LINEAR_BITS)
+# The same ops on float16: x and `residual` are float16 and widened, y is float16, rounded once from the float32 that
+# the op of the shorter name writes. Names of their own, because ONNX Runtime derives the type of a custom op's output
+# from the types of its inputs alone, and most of these have no float16 input.
+FLOAT16_SUFFIX: Final = "Fp16"
+FLOAT16_OPS: Final = {op_type: f"{op_type}{FLOAT16_SUFFIX}" for op_type in (*LAYER_OPS, *FUSED_CONV_OPS)}
 # Every op that holds 1-bit weights, fused or not.
-WEIGHT_OPS: Final = (*LAYER_OPS, *FUSED_CONV_OPS, *BITS_OPS)
+WEIGHT_OPS: Final = (*LAYER_OPS, *FUSED_CONV_OPS, *FLOAT16_OPS.values(), *BITS_OPS)
+
+
+def float32_op(op_type: str) -> str:
+    """The op without its precision: what `PackedConv2dFp16` does is said of `PackedConv2d`."""
+    return op_type.removesuffix(FLOAT16_SUFFIX)
+
+
 # (x, lower, upper) -> bits where lower[c] <= x <= upper[c].
 PACK_INTERVAL: Final = "PackInterval"
 # (packed, flip) -> bits: flip ^ OR over the window of (packed ^ flip); AND for channels whose flip bit is 1.

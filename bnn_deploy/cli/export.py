@@ -54,7 +54,7 @@ def export(
         "kwargs": parsing.parse_kwargs(kwargs),
         "sys_path": [parsing.existing_folder("--sys-path", folder) for folder in sys_path or []],
         "prepare": parsing.parse_function("--prepare", prepare),
-        "precision": parsing.parse_precision(precision),
+        "precision": str(precision),
         "dynamic": parsing.parse_dynamic(dynamic),
         "sign_zero": str(sign_zero),
         "trust_checkpoint": trust_checkpoint,

@@ -71,7 +71,7 @@ def totals(found: Inspection) -> list[str]:
     weights = f"{found.binary_weight_bytes:,} of 1-bit weights, {found.float_weight_bytes:,} of float weights"
     return [
         f"{binary} of {len(found.layers)} layers are 1-bit, {work}",
-        f"{found.file_bytes:,} bytes: {weights} (largest: {largest})",
+        f"{found.file_bytes:,} bytes, {found.precision}: {weights} (largest: {largest})",
         _graph_line(found.graph),
     ]
 

@@ -7,7 +7,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-from bnn_deploy.errors import InputRefused, NotYetAvailable
+from bnn_deploy.errors import InputRefused
 
 DYNAMIC_AXES = ("batch", "spatial")
 
@@ -44,6 +44,32 @@ def parse_shape(text: str) -> list[int]:
     if not all(re.fullmatch(r"[0-9]+", size) and int(size) > 0 for size in sizes):
         raise InputRefused(f"--input {text!r}", "not a shape", "sizes of 1 or more joined by x", "--input 1x3x224x224")
     return [int(size) for size in sizes]
+
+
+def parse_size(text: str) -> list[int]:
+    """`224x192` to `[224, 192]`, height and width.
+
+    Raises:
+        InputRefused: Anything else.
+    """
+    sizes = text.strip().lower().split("x")
+    if len(sizes) != 2 or not all(re.fullmatch(r"[0-9]+", size) and int(size) > 0 for size in sizes):
+        raise InputRefused(f"--size {text!r}", "not a height and a width", "--size 224x192")
+    return [int(size) for size in sizes]
+
+
+def parse_numbers(option: str, text: str | None) -> list[float] | None:
+    """`0.5` or `0.5,0.4,0.3` to a list.
+
+    Raises:
+        InputRefused: Something in it is no number.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputRefused(f"{option} {text!r}", "not numbers", "one number, or one a channel: 0.5,0.5,0.5") from None
 
 
 def parse_kwargs(text: str | None) -> dict[str, object]:
@@ -93,17 +119,6 @@ def parse_function(option: str, text: str | None) -> str | None:
         wanted = "package.module:function or path/to/file.py:function"
         raise InputRefused(f"{option} {text!r}", "not the name of a function in a module", wanted)
     return text
-
-
-def parse_precision(precision: Precision) -> str:
-    """The precision, once this version has it.
-
-    Raises:
-        NotYetAvailable: fp16.
-    """
-    if precision is Precision.FP16:
-        raise NotYetAvailable("--precision fp16", "--precision fp32")
-    return str(precision)
 
 
 def existing_file(option: str, path: Path | None) -> str | None:

@@ -43,6 +43,7 @@ def export_onnx(
     *,
     dynamic: str = "batch",
     exporter: str = "dynamo",
+    precision: str = opset.FP32,
     float_path: str | Path | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ExportedFile:
@@ -54,6 +55,7 @@ def export_onnx(
         path: Where the file goes. It appears whole or not at all.
         dynamic: Which sizes stay free: `"batch"`, `"batch,spatial"` or `"none"`.
         exporter: `"dynamo"`, or `"legacy"` for `torch.onnx.export(dynamo=False)`.
+        precision: `"fp32"`, or `"fp16"`: whatever is not 1-bit is float16, the inputs and outputs excepted.
         float_path: Where to write the float twin too, the network as stock tools would export it.
         metadata: Written into the file beside ours.
 
@@ -73,7 +75,7 @@ def export_onnx(
             "replace the layers that you binarise yourself by those of bnn_deploy.nn; weights can be copied over",
         )
     twin = ir.from_proto(ir.to_proto(captured))
-    records = run_passes(captured)
+    records = run_passes(captured, precision)
     run_float_passes(twin)
     captured.producer_name, captured.producer_version = "bnn_deploy", str(opset.VERSION)
     captured.ir_version = twin.ir_version = opset.ONNX_IR_VERSION

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 
@@ -18,7 +19,7 @@ class ExportRequest:
         kwargs: For the factory.
         sys_path: Folders to import from.
         prepare: `module:function`, called with the model before it is exported, or None.
-        precision: `fp32`.
+        precision: `fp32` or `fp16`, the type of what is not 1-bit.
         dynamic: `batch`, `batch,spatial` or `none`.
         sign_zero: `auto` (as the model says), `one` or `zero`.
         trust_checkpoint: Whether a checkpoint may run code when it is read.
@@ -43,3 +44,24 @@ class ExportRequest:
     def to_json(self) -> dict[str, Any]:
         """All fields."""
         return asdict(self)
+
+    def located(self) -> ExportRequest:
+        """The same with every path absolute, so that it can be carried out again from another folder."""
+        return replace(
+            self,
+            model=_absolute_reference(self.model),
+            out_dir=_absolute(self.out_dir),
+            checkpoint=None if self.checkpoint is None else _absolute(self.checkpoint),
+            sys_path=[_absolute(folder) for folder in self.sys_path],
+            prepare=None if self.prepare is None else _absolute_reference(self.prepare),
+        )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
+
+
+def _absolute_reference(spec: str) -> str:
+    """`path/to/file.py:name` with an absolute path; `package.module:name` and zoo names as they are."""
+    location, separator, name = spec.rpartition(":")
+    return f"{_absolute(location)}:{name}" if separator and location.endswith(".py") else spec

@@ -1,4 +1,4 @@
-"""Runs an export in a process of its own and reports how it ended.
+"""Runs an export, or whatever else runs user code, in a process of its own and reports how it ended.
 
 A model is user code, and user code can take a process down in ways that no `except` sees: a crash in a native library,
 `os._exit`, the kernel's out-of-memory killer. The process that the user started survives all of them and says what
@@ -19,9 +19,9 @@ from typing import Any
 
 from bnn_deploy.errors import BnnDeployError, CheckFailed, InputRefused
 from bnn_deploy.export.request import ExportRequest
+from bnn_deploy.export.worker import OUTCOME, REQUEST, STAGE
 
 WORKER = "bnn_deploy.pipeline"
-REQUEST, OUTCOME, STAGE = "request.json", "outcome.json", "stage.txt"
 MODEL, REPORT, FAILED_REPORT = "model.onnx", "report.json", "report.failed.json"
 
 
@@ -46,10 +46,7 @@ def run_export(request: ExportRequest, *, worker: str = WORKER) -> dict[str, Any
     work = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
     succeeded = False
     try:
-        (work / REQUEST).write_text(json.dumps(request.to_json()))
-        outcome = _run_worker(worker, work, request.model)
-        _raise_refusal(outcome)
-        report: dict[str, Any] = outcome["report"]
+        report = run_worker(worker, request.to_json(), work, subject=request.model)
         _keep(work, out, passed=report["passed"])
         succeeded = True
     finally:
@@ -64,7 +61,27 @@ def run_export(request: ExportRequest, *, worker: str = WORKER) -> dict[str, Any
     return report
 
 
-def _run_worker(worker: str, work: Path, model: str) -> dict[str, Any]:
+def run_worker(worker: str, request: Mapping[str, Any], work: Path, *, subject: str) -> dict[str, Any]:
+    """Runs `python -m worker WORK` and returns what it reports; `export.worker` is the other half.
+
+    Args:
+        worker: The module.
+        request: What to do, as JSON.
+        work: A folder of the caller's, who also removes it.
+        subject: What messages are about, for example the model.
+
+    Raises:
+        InputRefused: The worker refused the input, or the input took the process down.
+        CheckFailed: It says so.
+    """
+    (work / REQUEST).write_text(json.dumps(request))
+    outcome = _run_process(worker, work, subject)
+    _raise_refusal(outcome)
+    report: dict[str, Any] = outcome["report"]
+    return report
+
+
+def _run_process(worker: str, work: Path, subject: str) -> dict[str, Any]:
     # What user code prints goes to stderr, so that stdout holds the result alone.
     process = subprocess.run(
         [sys.executable, "-m", worker, str(work)], stdin=subprocess.DEVNULL, stdout=_diagnostics(), check=False
@@ -75,7 +92,7 @@ def _run_worker(worker: str, work: Path, model: str) -> dict[str, Any]:
         return content
     stage = (work / STAGE).read_text() if (work / STAGE).is_file() else "starting"
     raise InputRefused(
-        model,
+        subject,
         f"the process that ran it {_how_it_ended(process.returncode)} (while {stage})",
         "model code that returns or raises",
         _what_to_try(process.returncode),

@@ -5,23 +5,25 @@ from __future__ import annotations
 from bnn_deploy import opset
 from bnn_deploy.functions.pieces import (
     ACCUMULATOR_LINES,
+    BYTE_LINES,
     CONV_ATTRIBUTES,
     CONV_WEIGHT_LINES,
     LINEAR_WEIGHT_LINES,
     TO_IMAGE,
     activation_lines,
     epilogue_lines,
+    output_lines,
     pack_bits_lines,
     restore_shape_lines,
+    widen_lines,
 )
 
 
 def _pack_body(name: str, compare: str) -> str:
-    """x: [N, C, *spatial] float, threshold: [1] or [C] float -> packed: [N, *spatial, ceil(C / 32)] int32."""
+    """x: [N, C, *spatial], threshold: [1] or [C] float32 -> packed: [N, *spatial, ceil(C / 32)] int32."""
     return f"""
     {name} <channels> (x, threshold) => (packed) {{
-        rows_shape = Constant <value_ints = [0, 0, -1]> ()
-        rows = Reshape (x, rows_shape)
+        {widen_lines("x", "rows", "[0, 0, -1]")}
         last = Constant <value_ints = [-1]> ()
         column = Unsqueeze (threshold, last)
         bits = {compare} (rows, column)
@@ -31,13 +33,11 @@ def _pack_body(name: str, compare: str) -> str:
 
 
 def _pack_ternary_body() -> str:
-    """x: [N, C, *spatial] float -> packed: [N, *spatial, 2 * ceil(C / 32)] int32, plane P then plane N."""
+    """x: [N, C, *spatial] -> packed: [N, *spatial, 2 * ceil(C / 32)] int32, plane P then plane N."""
     return f"""
     {opset.PACK_TERNARY} <channels> (x) => (packed) {{
-        rows_shape = Constant <value_ints = [0, 0, -1]> ()
-        rows = Reshape (x, rows_shape)
-        origin_float = Constant <value_float = 0.0> ()
-        origin = CastLike (origin_float, x)
+        {widen_lines("x", "rows", "[0, 0, -1]")}
+        origin = Constant <value_float = 0.0> ()
         positive = Greater (rows, origin)
         not_negative = GreaterOrEqual (rows, origin)
         negative = Not (not_negative)
@@ -48,29 +48,50 @@ def _pack_ternary_body() -> str:
     }}"""
 
 
-_CONV_LINES = ACCUMULATOR_LINES + epilogue_lines("y")
-
 _LINEAR_LINES = """
         accumulator = Gemm <transB = 1> (x, w)
         scaled = Mul (scale, accumulator)
-        y = Add (scaled, bias)"""
+        z = Add (scaled, bias)"""
 
 
 def base_bodies() -> dict[str, str]:
     """Op type -> body, in ONNX's text syntax without its header."""
-    bodies = {
+    return {
         opset.PACK_BIPOLAR: _pack_body(opset.PACK_BIPOLAR, "GreaterOrEqual"),
         opset.PACK_UNIPOLAR: _pack_body(opset.PACK_UNIPOLAR, "Greater"),
         opset.PACK_TERNARY: _pack_ternary_body(),
+        **_layer_bodies(float16=False),
+        **{opset.FLOAT16_OPS[op_type]: body for op_type, body in _layer_bodies(float16=True).items()},
+    }
+
+
+def _layer_bodies(*, float16: bool) -> dict[str, str]:
+    """Op type without its precision -> body."""
+    map_lines = output_lines("z", "y", "[0, 0, 0, -1]", float16=float16)
+    row_lines = output_lines("z", "y", "[0, -1]", float16=float16)
+    image = widen_lines("x", "image", "[0, 0, 0, -1]") if float16 else "image = Identity (x)"
+    row = widen_lines("real", "x", "[0, -1]") if float16 else "x = Identity (real)"
+
+    def name(op_type: str) -> str:
+        return opset.FLOAT16_OPS[op_type] if float16 else op_type
+
+    bodies = {
         opset.BINARY_WEIGHT_CONV2D: f"""
-    {opset.BINARY_WEIGHT_CONV2D} <{CONV_ATTRIBUTES}> (image, weight, scale, bias) => (y) {{
+    {name(opset.BINARY_WEIGHT_CONV2D)} <{CONV_ATTRIBUTES}> (x, weight, scale, bias) => (y) {{
+        {image}
+        {BYTE_LINES}
         {CONV_WEIGHT_LINES}
-        {_CONV_LINES}
+        {ACCUMULATOR_LINES}
+        {epilogue_lines("z")}
+        {map_lines}
     }}""",
         opset.BINARY_WEIGHT_LINEAR: f"""
-    {opset.BINARY_WEIGHT_LINEAR} <channels> (x, weight, scale, bias) => (y) {{
+    {name(opset.BINARY_WEIGHT_LINEAR)} <channels> (real, weight, scale, bias) => (y) {{
+        {row}
+        {BYTE_LINES}
         {LINEAR_WEIGHT_LINES}
         {_LINEAR_LINES}
+        {row_lines}
     }}""",
     }
     for conv, linear, ternary in (
@@ -79,16 +100,19 @@ def base_bodies() -> dict[str, str]:
     ):
         low = "" if ternary else ", low"
         bodies[conv] = f"""
-    {conv} <{CONV_ATTRIBUTES}{low}> (packed, weight, scale, bias) => (y) {{
+    {name(conv)} <{CONV_ATTRIBUTES}{low}> (packed, weight, scale, bias) => (y) {{
         {activation_lines(ternary, rank=4)}
         {TO_IMAGE}
         {CONV_WEIGHT_LINES}
-        {_CONV_LINES}
+        {ACCUMULATOR_LINES}
+        {epilogue_lines("z")}
+        {map_lines}
     }}"""
         bodies[linear] = f"""
-    {linear} <channels{low}> (packed, weight, scale, bias) => (y) {{
+    {name(linear)} <channels{low}> (packed, weight, scale, bias) => (y) {{
         {activation_lines(ternary, rank=2)}
         {LINEAR_WEIGHT_LINES}
         {_LINEAR_LINES}
+        {row_lines}
     }}"""
     return bodies

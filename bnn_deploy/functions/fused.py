@@ -5,55 +5,67 @@ from __future__ import annotations
 from bnn_deploy import opset
 from bnn_deploy.functions.pieces import (
     ACCUMULATOR_LINES,
+    BYTE_LINES,
     CONV_ATTRIBUTES,
     CONV_WEIGHT_LINES,
     LINEAR_WEIGHT_LINES,
+    MASKS_LINE,
     TO_IMAGE,
     activation_lines,
     epilogue_lines,
+    output_lines,
     pack_bits_lines,
     restore_shape_lines,
     unpack_lines,
+    widen_lines,
 )
 from bnn_deploy.opset import CLIP, PRELU, Epilogue
 
 
-def conv_body(epilogue: Epilogue) -> str:
+def conv_body(epilogue: Epilogue, *, float16: bool = False) -> str:
     """A packed convolution with what `epilogue` says behind it."""
+    name = opset.FLOAT16_OPS[epilogue.op_type] if float16 else epilogue.op_type
     clip = ", clip_low, clip_high" if epilogue.activation == CLIP else ""
     operands = "".join(f", {name}" for name in epilogue.operands)
     outputs = "y, bits" if epilogue.packs else "y"
     return f"""
-    {epilogue.op_type} <{CONV_ATTRIBUTES}, low{clip}> (packed, weight, scale, bias{operands}) => ({outputs}) {{
+    {name} <{CONV_ATTRIBUTES}, low{clip}> (packed, weight, scale, bias{operands}) => ({outputs}) {{
         {activation_lines(ternary=False, rank=4)}
         {TO_IMAGE}
         {CONV_WEIGHT_LINES}
         {ACCUMULATOR_LINES}
         {epilogue_lines("biased")}
-        {_residual_line(epilogue)}
+        {_residual_lines(epilogue, float16)}
         {_ACTIVATION_LINES[epilogue.activation]}
-        {_interval_lines("y", "bits", "scale") if epilogue.packs else ""}
+        {output_lines("z", "y", "[0, 0, 0, -1]", float16=float16)}
+        {_interval_lines("z", "bits", "scale") if epilogue.packs else ""}
     }}"""
 
 
-def _residual_line(epilogue: Epilogue) -> str:
-    return "summed = Add (biased, residual)" if epilogue.residual else "summed = Identity (biased)"
+def _residual_lines(epilogue: Epilogue, float16: bool) -> str:
+    if not epilogue.residual:
+        return "summed = Identity (biased)"
+    if not float16:
+        return "summed = Add (biased, residual)"
+    return f"""
+        {widen_lines("residual", "wide_residual", "[0, 0, 0, -1]")}
+        summed = Add (biased, wide_residual)"""
 
 
 _ACTIVATION_LINES = {
-    "": "y = Identity (summed)",
+    "": "z = Identity (summed)",
     PRELU: """channel_slope = Reshape (slope, per_channel)
         channel_shift = Reshape (shift, per_channel)
         bent = PRelu (summed, channel_slope)
-        y = Add (bent, channel_shift)""",
+        z = Add (bent, channel_shift)""",
     CLIP: """clip_low = Constant <value_float: float = @clip_low> ()
         clip_high = Constant <value_float: float = @clip_high> ()
-        y = Clip (summed, clip_low, clip_high)""",
+        z = Clip (summed, clip_low, clip_high)""",
 }
 
 
 def _inside_lines(values: str) -> str:
-    """values: [N, O, *spatial] float -> inside: [N, O, P] bool; lower, upper: [1] or [O] float."""
+    """values: [N, O, *spatial] float32 -> inside: [N, O, P] bool; lower, upper: [1] or [O] float32."""
     return f"""
         rows_shape = Constant <value_ints = [0, 0, -1]> ()
         rows = Reshape ({values}, rows_shape)
@@ -108,10 +120,11 @@ def _bits_linear_body() -> str:
 
 
 def _pack_interval_body() -> str:
-    """x: [N, C, *spatial] float, lower, upper: [1] or [C] -> packed: [N, *spatial, ceil(C / 32)] int32."""
+    """x: [N, C, *spatial], lower, upper: [1] or [C] float32 -> packed: [N, *spatial, ceil(C / 32)] int32."""
     return f"""
     {opset.PACK_INTERVAL} <channels> (x, lower, upper) => (packed) {{
-        {_inside_lines("x")}
+        {widen_lines("x", "wide", "[0, 0, -1]")}
+        {_inside_lines("wide")}
         {pack_bits_lines("inside", "words")}
         {restore_shape_lines("words", "packed")}
     }}"""
@@ -124,6 +137,7 @@ def _max_pool_body() -> str:
     """
     return f"""
     {opset.PACKED_MAX_POOL2D} <channels, kernel_shape, strides, pads> (packed, flip) => (bits) {{
+        {BYTE_LINES}
         zero_level = Constant <value_float = 0.0> ()
         {unpack_lines("packed", "x_bits", "zero_level")}
         {unpack_lines("flip", "flip_bits", "zero_level")}
@@ -143,8 +157,9 @@ def _max_pool_body() -> str:
         set_bits = Greater (turned_back, half)
         grouped_shape = Constant <value_ints = [0, 0, 0, -1, 32]> ()
         grouped = Reshape (set_bits, grouped_shape)
+        {MASKS_LINE}
         nothing = Constant <value = int32 {{ 0 }}> ()
-        shifted = Where (grouped, x_bits_masks, nothing)
+        shifted = Where (grouped, masks, nothing)
         bit_axis = Constant <value_ints = [4]> ()
         bits = ReduceSum <keepdims = 0> (shifted, bit_axis)
     }}"""
@@ -154,6 +169,10 @@ def fused_bodies() -> dict[str, str]:
     """Op type -> body, in ONNX's text syntax without its header."""
     return {
         **{op_type: conv_body(opset.EPILOGUES[op_type]) for op_type in opset.FUSED_CONV_OPS},
+        **{
+            opset.FLOAT16_OPS[op_type]: conv_body(opset.EPILOGUES[op_type], float16=True)
+            for op_type in opset.FUSED_CONV_OPS
+        },
         opset.PACKED_CONV2D_BITS: _bits_conv_body(),
         opset.PACKED_LINEAR_BITS: _bits_linear_body(),
         opset.PACK_INTERVAL: _pack_interval_body(),

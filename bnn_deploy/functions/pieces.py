@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # The value of each bit of a word. Bit 31 is the sign bit of an int32.
 _MASKS = ", ".join(str(1 << bit) for bit in range(31)) + ", " + str(-(1 << 31))
-_MASKS_LINE = f"masks = Constant <value = int32[32] {{ {_MASKS} }}> ()"
+MASKS_LINE = f"masks = Constant <value = int32[32] {{ {_MASKS} }}> ()"
 
 
 def pack_bits_lines(bits: str, words: str, count: str = "Constant <value_int: int = @channels> ()") -> str:
@@ -33,7 +33,7 @@ def pack_bits_lines(bits: str, words: str, count: str = "Constant <value_int: in
         {p}_padded = Pad <mode = "constant"> ({p}_channels_last, {p}_pads, {p}_unset, {p}_last_axis)
         {p}_grouped_shape = Constant <value_ints = [0, 0, -1, 32]> ()
         {p}_grouped = Reshape ({p}_padded, {p}_grouped_shape)
-        {p}_{_MASKS_LINE}
+        {p}_{MASKS_LINE}
         {p}_nothing = Constant <value = int32 {{ 0 }}> ()
         {p}_shifted = Where ({p}_grouped, {p}_masks, {p}_nothing)
         {p}_bit_axis = Constant <value_ints = [3]> ()
@@ -50,18 +50,40 @@ def restore_shape_lines(words: str, packed: str, source: str = "x") -> str:
         {packed} = Reshape ({words}, packed_shape)"""
 
 
+# What `unpack_lines` needs, once in a body. unset: [256, 8] bool, row v, column b: whether bit b of the byte v is 0.
+# Divisions instead of shifts and masks, because TensorRT's parser takes no bitwise op.
+BYTE_LINES = """
+        last_axis = Constant <value_ints = [-1]> ()
+        zero = Constant <value_int = 0> ()
+        one = Constant <value_int = 1> ()
+        two = Constant <value_int = 2> ()
+        byte = Constant <value_int = 256> ()
+        word = Constant <value_int = 4294967296> ()
+        byte_places = Constant <value_ints = [1, 256, 65536, 16777216]> ()
+        bit_places = Constant <value_ints = [1, 2, 4, 8, 16, 32, 64, 128]> ()
+        all_bytes = Range (zero, byte, one)
+        bytes_column = Unsqueeze (all_bytes, last_axis)
+        from_bit = Div (bytes_column, bit_places)
+        bit = Mod (from_bit, two)
+        unset = Equal (bit, zero)
+        set_level = Constant <value_float = 1.0> ()"""
+
+
 def unpack_lines(packed: str, values: str, low: str) -> str:
-    """packed: [..., W] int32 -> values: [..., W, 32] float, `low` where a bit is 0 and 1.0 where it is 1."""
+    """packed: [..., W] int32 -> values: [..., W, 4, 8] float, `low` where a bit is 0 and 1.0 where it is 1.
+
+    Byte k of a word w is `floor(w / 256**k) mod 256`; the eight values of a byte are looked up. 2**32 added first
+    changes no byte and leaves nothing negative to divide, where runtimes differ. `BYTE_LINES` stands before it.
+    """
     p = values
     return f"""
-        {p}_last = Constant <value_ints = [-1]> ()
-        {p}_words = Unsqueeze ({packed}, {p}_last)
-        {p}_{_MASKS_LINE}
-        {p}_hits = BitwiseAnd ({p}_words, {p}_masks)
-        {p}_nothing = Constant <value = int32 {{ 0 }}> ()
-        {p}_unset = Equal ({p}_hits, {p}_nothing)
-        {p}_high = Constant <value_float = 1.0> ()
-        {values} = Where ({p}_unset, {low}, {p}_high)"""
+        {p}_wide = Cast <to = 7> ({packed})
+        {p}_positive = Add ({p}_wide, word)
+        {p}_column = Unsqueeze ({p}_positive, last_axis)
+        {p}_from_byte = Div ({p}_column, byte_places)
+        {p}_bytes = Mod ({p}_from_byte, byte)
+        {p}_table = Where (unset, {low}, set_level)
+        {values} = Gather ({p}_table, {p}_bytes)"""
 
 
 def slice_channels_lines(wide: str, sliced: str, count: str, axis: int, divisor: str = "") -> str:
@@ -78,10 +100,14 @@ def slice_channels_lines(wide: str, sliced: str, count: str, axis: int, divisor:
 
 
 def activation_lines(ternary: bool, rank: int) -> str:
-    """packed: [N, H, W, words] (rank 4) or [N, words] (rank 2) -> x: the same with true channels, float."""
+    """packed: [N, H, W, words] (rank 4) or [N, words] (rank 2) -> x: the same with true channels, float.
+
+    Also what `BYTE_LINES` makes, for the weights that follow.
+    """
     keep = ", ".join("0" for _ in range(rank - 1))
     if ternary:
         return f"""
+        {BYTE_LINES}
         zero_level = Constant <value_float = 0.0> ()
         {unpack_lines("packed", "x_bits", "zero_level")}
         planes_shape = Constant <value_ints = [{keep}, 2, -1]> ()
@@ -92,6 +118,7 @@ def activation_lines(ternary: bool, rank: int) -> str:
         x_wide = ReduceSum <keepdims = 0> (signed_planes, plane_axis)
         {slice_channels_lines("x_wide", "x", "value_int: int = @channels", rank - 1)}"""
     return f"""
+        {BYTE_LINES}
         low_level = Constant <value_float: float = @low> ()
         {unpack_lines("packed", "x_bits", "low_level")}
         x_flat_shape = Constant <value_ints = [{keep}, -1]> ()
@@ -129,6 +156,29 @@ ACCUMULATOR_LINES = """
         pad_value = Constant <value_float: float = @pad_value> ()
         framed = Pad <mode = "constant"> (image, all_pads, pad_value)
         accumulator = Conv <strides: ints = @strides, dilations: ints = @dilations, group: int = @group> (framed, w)"""
+
+
+def widen_lines(x: str, wide: str, shape: str) -> str:
+    """x: float32 or float16 -> wide: the same values in `shape`, float32.
+
+    Reshaped first for a reason. Where ONNX Runtime has no float16 kernel for what makes x, it computes in float32 and
+    rounds the result by a cast of its own. A cast that came next would cancel that one, and values be read that x does
+    not hold.
+    """
+    return f"""
+        {wide}_shape = Constant <value_ints = {shape}> ()
+        {wide}_as_given = Reshape ({x}, {wide}_shape)
+        {wide} = Cast <to = 1> ({wide}_as_given)"""
+
+
+def output_lines(z: str, y: str, shape: str, *, float16: bool) -> str:
+    """z: float32 -> y: the same, or rounded once to float16; `shape` is its own. For the reshape see `widen_lines`."""
+    if not float16:
+        return f"{y} = Identity ({z})"
+    return f"""
+        {y}_shape = Constant <value_ints = {shape}> ()
+        {y}_rounded = Cast <to = 10> ({z})
+        {y} = Reshape ({y}_rounded, {y}_shape)"""
 
 
 def epilogue_lines(y: str) -> str:

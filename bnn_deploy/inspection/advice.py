@@ -95,7 +95,7 @@ class Advisor:
 
     def _feeds_addition(self, tensor: str) -> bool:
         for reader in self._readers.get(tensor, ()):
-            fused = opset.EPILOGUES.get(reader.op_type) if reader.domain == opset.DOMAIN else None
+            fused = opset.EPILOGUES.get(opset.float32_op(reader.op_type)) if reader.domain == opset.DOMAIN else None
             if fused is not None and fused.residual and reader.input[4] == tensor:
                 return True
             if not is_standard(reader):

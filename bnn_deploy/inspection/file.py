@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
+from bnn_deploy import opset
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.inspection.layers import layer_rows
 from bnn_deploy.inspection.nodes import node_rows
@@ -55,6 +56,7 @@ def inspect_model(model: onnx.ModelProto, *, file_bytes: int) -> Inspection:
         nodes=node_rows(model, sizes),
         inputs={value.name: sizes.get(value.name) for value in model.graph.input if value.name not in constants},
         outputs=tuple(value.name for value in model.graph.output),
+        precision=next((entry.value for entry in model.metadata_props if entry.key == opset.PRECISION), opset.FP32),
     )
 
 

@@ -44,10 +44,10 @@ def _binary_row(
     node: onnx.NodeProto, weight: onnx.TensorProto, initializers: Initializers, sizes: Sizes, advisor: Advisor
 ) -> LayerRow:
     attributes = attributes_of(node)
-    is_conv, packed = "strides" in attributes, node.op_type not in BINARY_WEIGHT_OPS
+    is_conv, packed = "strides" in attributes, opset.float32_op(node.op_type) not in BINARY_WEIGHT_OPS
     shape, levels = weight_shape(attributes, weight), "float"
     if packed:
-        ternary = node.op_type in (opset.PACKED_TERNARY_CONV2D, opset.PACKED_TERNARY_LINEAR)
+        ternary = opset.float32_op(node.op_type) in (opset.PACKED_TERNARY_CONV2D, opset.PACKED_TERNARY_LINEAR)
         levels = Levels.TERNARY if ternary else Levels.BIPOLAR if attributes["low"] == -1 else Levels.UNIPOLAR
     return LayerRow(
         name=node.name,

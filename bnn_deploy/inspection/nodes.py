@@ -56,7 +56,7 @@ def kind_of(node: onnx.NodeProto, kernel: bool, constants: Mapping[str, object])
     if not kernel:
         return "shape"
     if node.domain == opset.DOMAIN:
-        if node.op_type in BINARY_WEIGHT_OPS:
+        if opset.float32_op(node.op_type) in BINARY_WEIGHT_OPS:
             return "binary_weight"
         return "binary" if node.op_type in opset.WEIGHT_OPS else "bits"
     is_layer = is_standard(node) and node.op_type in FLOAT_LAYERS and node.input[1] in constants

@@ -21,7 +21,7 @@ class LayerRow:
         levels: Of its activations: `bipolar`, `unipolar`, `ternary` or `float`.
         shape: Of its weight: [O, C / group, KH, KW] or [O, C].
         macs: Multiply-accumulates for one image of the size it was exported with; None where that is not known.
-        weight_bits: 1, or 32 for float.
+        weight_bits: 1, or 32 or 16 for float.
         weight_bytes: What its weight takes in the file.
         scale: `channel`, `tensor` or `none`: how the epilogue's scale varies, with all that was folded into it;
             `thresholds` for a layer that compares its accumulator with integers and writes bits alone.
@@ -166,7 +166,10 @@ class ExportHistory:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A file as a whole: its `inputs` with the sizes that it was exported with, and the names of its `outputs`."""
+    """A file as a whole: its `inputs` with the sizes that it was exported with, and the names of its `outputs`.
+
+    `precision` is the type of what is not 1-bit: `fp32`, or `fp16` where the file says so.
+    """
 
     layers: tuple[LayerRow, ...]
     float_weights: tuple[FloatWeight, ...]
@@ -175,6 +178,7 @@ class Inspection:
     nodes: tuple[NodeRow, ...]
     inputs: dict[str, TensorSize | None]
     outputs: tuple[str, ...]
+    precision: str = "fp32"
 
     @property
     def binary_macs(self) -> int:
@@ -211,6 +215,7 @@ class Inspection:
         return {
             "file_bytes": self.file_bytes,
             "opset": self.opset,
+            "precision": self.precision,
             "binary_macs": self.binary_macs,
             "float_macs": self.float_macs,
             "total_macs": self.total_macs,

@@ -149,7 +149,10 @@ def _stand_in_for_layer(
     graph.node.append(
         onnx.helper.make_node("Cast", [packed[source].dense if source in packed else source], [x], to=FLOAT)
     )
-    graph.node.append(onnx.helper.make_node("Conv" if is_conv else "Gemm", [x, w], [dense], **kept))
+    z = f"{dense}.z" if node.op_type in opset.FLOAT16_OPS.values() else dense
+    graph.node.append(onnx.helper.make_node("Conv" if is_conv else "Gemm", [x, w], [z], **kept))
+    if z != dense:
+        graph.node.append(onnx.helper.make_node("Cast", [z], [dense], to=onnx.TensorProto.FLOAT16))
 
 
 def _stand_in_for_pool(graph: onnx.GraphProto, packed: dict[str, _Packed], node: onnx.NodeProto) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
@@ -22,21 +23,22 @@ from bnn_deploy.passes.chain_bits import ChainBitsPass
 from bnn_deploy.passes.clear_records import ClearRecordsPass
 from bnn_deploy.passes.expand_float import ExpandFloatPass
 from bnn_deploy.passes.fold_affine import FoldAffinePass
-from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
 from bnn_deploy.passes.fuse_epilogue import FuseEpiloguePass
 from bnn_deploy.passes.fuse_pack import FusePackPass
 from bnn_deploy.passes.hoist_reshapes import HoistReshapesPass
 from bnn_deploy.passes.infer_shapes import InferShapesPass
 from bnn_deploy.passes.lower_binarize import LowerBinarizePass
+from bnn_deploy.passes.lower_precision import LowerPrecisionPass
 from bnn_deploy.passes.merge_twins import MergeTwinsPass
 from bnn_deploy.passes.name_layers import NameLayersPass
 from bnn_deploy.passes.narrow_levels import NarrowLevelsPass
 from bnn_deploy.passes.pack_activations import PackActivationsPass
 from bnn_deploy.passes.pack_pool import PackPoolPass
 from bnn_deploy.passes.pack_weights import PackWeightsPass
+from bnn_deploy.passes.unpack_float import UnpackFloatPass
 
 
-def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
+def deploy_passes(precision: str = opset.FP32) -> tuple[ir.passes.PassBase, ...]:
     """The pipeline. Each line is one transformation; `docs/passes.md` has them in a table.
 
     Passes decide by who reads a tensor, so what a pass leaves dead is taken away before the next that asks.
@@ -55,9 +57,7 @@ def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
         CommonSubexpressionEliminationPass(),  # one pack serves all who binarise a tensor in the same way
         NarrowLevelsPass(),
         # constants
-        FoldAffinePass(),  # before the BatchNorm, and
-        FoldBatchNormPass(),
-        FoldAffinePass(),  # behind it
+        FoldAffinePass(),  # BatchNorm and arithmetic, in any order and number
         AbsorbThresholdPass(),
         # kernels
         FuseEpiloguePass(),  # also the shortcuts of what is merged next
@@ -68,6 +68,7 @@ def deploy_passes() -> tuple[ir.passes.PassBase, ...]:
         ChainBitsPass(),
         # the rest
         LowerBinarizePass(),
+        *([LowerPrecisionPass()] if precision == opset.FP16 else []),  # when all that folds has been folded
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),
@@ -97,11 +98,12 @@ class PassRecord:
     declined: tuple[Declined, ...]
 
 
-def run_passes(model: ir.Model) -> list[PassRecord]:
+def run_passes(model: ir.Model, precision: str = opset.FP32) -> list[PassRecord]:
     """Runs the pipeline on `model`, in place.
 
     Args:
         model: What the exporter wrote, with training-level ops.
+        precision: `fp32`, or `fp16` for a float rest of float16.
 
     Returns:
         One record a pass, in order.
@@ -116,12 +118,24 @@ def run_passes(model: ir.Model) -> list[PassRecord]:
             f"opset {opset.ONNX_OPSET} or later",
             f"export with opset_version={opset.ONNX_OPSET}",
         )
-    return _run(model, deploy_passes())
+    return _run(model, deploy_passes(precision))
 
 
 def run_float_passes(model: ir.Model) -> list[PassRecord]:
     """Runs `float_passes` on `model`, in place: the network as stock tools would export it."""
     return _run(model, float_passes())
+
+
+def float_twin(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float network of a deployed file, made of the file itself; `model` stays as it is.
+
+    Raises:
+        InputRefused: An op of ours reads weights or thresholds that are not constants.
+    """
+    twin = ir.from_proto(model)
+    _run(twin, (UnpackFloatPass(), DeduplicateInitializersPass(), CommonSubexpressionEliminationPass()))
+    RemoveUnusedNodesPass()(twin)
+    return ir.to_proto(twin)
 
 
 def _run(model: ir.Model, steps: Sequence[ir.passes.PassBase]) -> list[PassRecord]:

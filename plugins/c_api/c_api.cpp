@@ -88,7 +88,7 @@ Conv read(const bnn_conv2d_call& call) {
   conv.weight_shape = weight_shape(a, dims_of(call.weight_dims));
   conv.shape = conv_shape(a, conv.weight_shape, dims_of(call.packed_dims));
   conv.kind = {call.residual != nullptr, static_cast<Activation>(call.activation), call.y != nullptr,
-               call.bits != nullptr};
+               call.bits != nullptr, call.float16 != 0};
   conv.operands = {call.scale,
                    call.bias,
                    call.slope,
@@ -196,7 +196,7 @@ int bnn_linear(const char* kernels, int threads, const bnn_linear_call* call) {
     operands.bias = call->bias;
     operands.accumulator_lower = call->accumulator_lower;
     operands.accumulator_upper = call->accumulator_upper;
-    const EpilogueKind kind{false, Activation::kNone, call->y != nullptr, call->bits != nullptr};
+    const EpilogueKind kind{false, Activation::kNone, call->y != nullptr, call->bits != nullptr, call->float16 != 0};
     PlainRuntime runtime(threads);
     linear.run(call->batch, kind, operands, call->packed, call->y, call->bits, runtime);
   });
@@ -211,7 +211,7 @@ int bnn_pack(const char* kernels, int threads, const bnn_pack_call* call) {
     const auto shape =
         cpu::pack_shape(kind, call->channels, {call->batch, call->channels, call->pixels}, bounds, count);
     PlainRuntime runtime(threads);
-    cpu::pack(cpu::kernels_named(kernels), kind, shape, call->x, call->lower, call->upper, call->lower_count != 1,
-              call->upper_count != 1, call->packed, runtime);
+    cpu::pack(cpu::kernels_named(kernels), kind, shape, call->x, call->float16 != 0, call->lower, call->upper,
+              call->lower_count != 1, call->upper_count != 1, call->packed, runtime);
   });
 }

@@ -23,12 +23,15 @@ typedef struct {
   int64_t weight_dims[4]; /* O, KH, KW, words */
   const int32_t *packed, *weight;
   /* The epilogue, [O] each; null where it is not part of it. */
-  const float *scale, *bias, *residual, *slope, *shift, *lower, *upper;
+  const float *scale, *bias;
+  const void* residual; /* [N, O, H', W'], of the type of y */
+  const float *slope, *shift, *lower, *upper;
   const int32_t *accumulator_lower, *accumulator_upper;
   float clip_low, clip_high;
   int64_t activation;
-  float* y;      /* [N, O, H', W'], or null */
-  int32_t* bits; /* [N, H', W', ceil(O / 32)], or null */
+  void* y;         /* [N, O, H', W'], or null */
+  int32_t* bits;   /* [N, H', W', ceil(O / 32)], or null */
+  int64_t float16; /* whether residual and y are float16, not float32 */
 } bnn_conv2d_call;
 
 typedef struct {
@@ -36,15 +39,18 @@ typedef struct {
   const int32_t *packed, *weight; /* [N, words], [O, words] */
   const float *scale, *bias;
   const int32_t *accumulator_lower, *accumulator_upper;
-  float* y;      /* [N, O], or null */
-  int32_t* bits; /* [N, ceil(O / 32)], or null */
+  void* y;         /* [N, O], or null */
+  int32_t* bits;   /* [N, ceil(O / 32)], or null */
+  int64_t float16; /* whether y is float16 */
 } bnn_linear_call;
 
 typedef struct {
   int64_t kind, batch, channels, pixels;
-  const float *x, *lower, *upper; /* [N, C, pixels]; [1] or [C] */
+  const void* x;              /* [N, C, pixels] */
+  const float *lower, *upper; /* [1] or [C] */
   int64_t lower_count, upper_count;
   int32_t* packed; /* [N, pixels, words] */
+  int64_t float16; /* whether x is float16 */
 } bnn_pack_call;
 
 BNN_API const char* bnn_last_error(void); /* of this thread */

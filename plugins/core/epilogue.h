@@ -1,14 +1,15 @@
-// What happens to an accumulator, one output value at a time: the definition that every vector kernel is held to.
+// What happens to an accumulator, one output value at a time: the definition that every kernel, on any processor, is
+// held to.
 //
 //   z = scale[o] * acc        (acc exact, converted to float32)
 //   z = z + bias[o]
 //   z = z + residual          where there is one
 //   z = z >= 0 ? z : slope[o] * z;  z = z + shift[o]     kPRelu, a NaN stays one
 //   z = min(max(z, clip_low), clip_high)                 kClip, a NaN stays one
-//   y = z
+//   y = z                     rounded to nearest even where y is float16
 //   bit = lower[o] <= z && z <= upper[o]                 where bits are asked for, a NaN makes 0
 //
-// Each operation rounds once: no fused multiply-add, no reassociation.
+// Each operation rounds once: no fused multiply-add, no reassociation. `constexpr` is what lets device code call it.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,7 @@ struct EpilogueKind {
   Activation activation = Activation::kNone;
   bool float_output = true;
   bool packed_output = false;
+  bool float16 = false;  // the type of the residual, which is widened, and of y; z and what decides the bits is float32
 
   constexpr bool integer_bits() const { return packed_output && !float_output; }
 };
@@ -41,25 +43,37 @@ struct EpilogueOperands {
   float clip_high = 0.0f;
 };
 
-inline float finish_value(const EpilogueKind& kind, const EpilogueOperands& e, int64_t o, int32_t accumulator,
-                          float residual) {
-  float z = e.scale[o] * static_cast<float>(accumulator);
-  z = z + e.bias[o];
+// The steps, one value each.
+constexpr float scaled(int32_t accumulator, float scale, float bias) {
+  const float product = scale * static_cast<float>(accumulator);
+  return product + bias;
+}
+constexpr float prelu(float z, float slope, float shift) {
+  const float bent = z >= 0.0f ? z : slope * z;
+  return bent + shift;
+}
+constexpr float clip(float z, float low, float high) {
+  const float raised = z < low ? low : z;
+  return raised > high ? high : raised;
+}
+template <class Value>
+constexpr bool within(Value lower, Value value, Value upper) {
+  return lower <= value && value <= upper;
+}
+
+// All that make up y.
+constexpr float finish_value(const EpilogueKind& kind, const EpilogueOperands& e, int64_t o, int32_t accumulator,
+                             float residual) {
+  float z = scaled(accumulator, e.scale[o], e.bias[o]);
   if (kind.residual) z = z + residual;
-  if (kind.activation == Activation::kPRelu) {
-    z = z >= 0.0f ? z : e.slope[o] * z;
-    z = z + e.shift[o];
-  }
-  if (kind.activation == Activation::kClip) {
-    z = z < e.clip_low ? e.clip_low : z;
-    z = z > e.clip_high ? e.clip_high : z;
-  }
+  if (kind.activation == Activation::kPRelu) z = prelu(z, e.slope[o], e.shift[o]);
+  if (kind.activation == Activation::kClip) z = clip(z, e.clip_low, e.clip_high);
   return z;
 }
 
-inline bool finish_bit(const EpilogueKind& kind, const EpilogueOperands& e, int64_t o, int32_t accumulator, float z) {
-  if (kind.integer_bits()) return e.accumulator_lower[o] <= accumulator && accumulator <= e.accumulator_upper[o];
-  return e.lower[o] <= z && z <= e.upper[o];
+constexpr bool finish_bit(const EpilogueKind& kind, const EpilogueOperands& e, int64_t o, int32_t accumulator, float z) {
+  return kind.integer_bits() ? within(e.accumulator_lower[o], accumulator, e.accumulator_upper[o])
+                             : within(e.lower[o], z, e.upper[o]);
 }
 
 }  // namespace bnn

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/float_values.h"
+
 namespace bnn::reference {
 namespace {
 
@@ -40,7 +42,7 @@ void convolve(const ConvAttributes& a, const ConvWeightShape& w, const ConvShape
 }
 
 void finish(const EpilogueKind& kind, const EpilogueOperands& operands, int64_t batch, int64_t outputs, int64_t pixels,
-            const int32_t* accumulator, const float* residual, float* y, int32_t* bits) {
+            const int32_t* accumulator, const void* residual, void* y, int32_t* bits) {
   if (bits) std::fill(bits, bits + batch * pixels * words_for(outputs), 0);
   for (int64_t n = 0; n < batch; ++n)
     for (int64_t o = 0; o < outputs; ++o)
@@ -48,8 +50,9 @@ void finish(const EpilogueKind& kind, const EpilogueOperands& operands, int64_t 
         const int64_t at = (n * outputs + o) * pixels + p;
         float z = 0.0f;
         if (kind.float_output) {
-          z = finish_value(kind, operands, o, accumulator[at], residual ? residual[at] : 0.0f);
-          y[at] = z;
+          const float added = residual ? load_value(residual, at, kind.float16) : 0.0f;
+          z = finish_value(kind, operands, o, accumulator[at], added);
+          store_value(y, at, kind.float16, z);
         }
         if (bits && finish_bit(kind, operands, o, accumulator[at], z)) {
           int32_t& word = bits[(n * pixels + p) * words_for(outputs) + o / kWordBits];

@@ -5,6 +5,7 @@
 // namespace: no function in here is shared between them.
 #pragma once
 
+#include "core/float16.h"
 #include "cpu/kernels.h"
 
 namespace bnn::cpu {
@@ -27,7 +28,8 @@ struct ChannelOperands {
   }
 };
 
-template <class Lanes, bool kResidual, Activation kActivation, bool kPack>
+// Value: the type of the residual and of y, float or Half.
+template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
 void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
   const auto multiplier = Lanes::set(static_cast<float>(t.multiplier));
   const auto clip_low = Lanes::set(e.clip_low), clip_high = Lanes::set(e.clip_high);
@@ -37,8 +39,8 @@ void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
     const auto channel = ChannelOperands<Lanes>::template read<kActivation == Activation::kPRelu, kPack>(e, o);
     const int32_t* counts = t.counts + i * kMostTilePixels;
     const float* table = t.float_table + o * t.table_stride;
-    const float* residual = kResidual ? t.residual + o * t.plane_stride : nullptr;
-    float* y = t.y + o * t.plane_stride;
+    const Value* residual = kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr;
+    Value* y = static_cast<Value*>(t.y) + o * t.plane_stride;
     const auto uniform = Lanes::set(table[t.uniform_class]);
     // `lanes`: none for a whole vector, else how many of them count.
     const auto step = [&](int p, auto... lanes) {
@@ -78,26 +80,32 @@ void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
   }
 }
 
-template <class Lanes, bool kResidual, Activation kActivation>
+template <class Lanes, class Value, bool kResidual, Activation kActivation>
 void finish_with_bits_or_not(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
-  if (kind.packed_output) return finish_floats<Lanes, kResidual, kActivation, true>(e, t);
-  return finish_floats<Lanes, kResidual, kActivation, false>(e, t);
+  if (kind.packed_output) return finish_floats<Lanes, Value, kResidual, kActivation, true>(e, t);
+  return finish_floats<Lanes, Value, kResidual, kActivation, false>(e, t);
 }
 
-template <class Lanes, bool kResidual>
+template <class Lanes, class Value, bool kResidual>
 void finish_with_activation(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
   if (kind.activation == Activation::kPRelu)
-    return finish_with_bits_or_not<Lanes, kResidual, Activation::kPRelu>(kind, e, t);
+    return finish_with_bits_or_not<Lanes, Value, kResidual, Activation::kPRelu>(kind, e, t);
   if (kind.activation == Activation::kClip)
-    return finish_with_bits_or_not<Lanes, kResidual, Activation::kClip>(kind, e, t);
-  return finish_with_bits_or_not<Lanes, kResidual, Activation::kNone>(kind, e, t);
+    return finish_with_bits_or_not<Lanes, Value, kResidual, Activation::kClip>(kind, e, t);
+  return finish_with_bits_or_not<Lanes, Value, kResidual, Activation::kNone>(kind, e, t);
+}
+
+template <class Lanes, class Value>
+void finish_with_residual_or_not(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
+  if (kind.residual) return finish_with_activation<Lanes, Value, true>(kind, e, t);
+  return finish_with_activation<Lanes, Value, false>(kind, e, t);
 }
 
 template <class Lanes>
 void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
   if (kind.integer_bits()) return finish_integers<Lanes>(e, t);
-  if (kind.residual) return finish_with_activation<Lanes, true>(kind, e, t);
-  return finish_with_activation<Lanes, false>(kind, e, t);
+  if (kind.float16) return finish_with_residual_or_not<Lanes, Half>(kind, e, t);
+  return finish_with_residual_or_not<Lanes, float>(kind, e, t);
 }
 
 }  // namespace bnn::cpu

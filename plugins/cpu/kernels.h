@@ -53,10 +53,10 @@ struct FinishTask {
   int64_t classes;                // entries of a table row in use
   const int32_t* class_of_pixel;  // [kMostTilePixels]; null where all pixels are of `uniform_class`
   int32_t uniform_class;
-  const float* residual;  // of the tile's first pixel and output 0; null for none
-  float* y;               // the same; null for none
-  int64_t plane_stride;   // from one output channel to the next, in floats
-  uint32_t* words;        // [kMostTilePixels], packed outputs: bit o % 32 is set where it is 1; null for none
+  const void* residual;  // of the tile's first pixel and output 0; null for none
+  void* y;               // the same; null for none
+  int64_t plane_stride;  // from one output channel to the next, in values
+  uint32_t* words;       // [kMostTilePixels], packed outputs: bit o % 32 is set where it is 1; null for none
 };
 
 // Where a run of neighbouring output pixels finds its input: `length` cells from `source` on, for the tap at (0, 0).
@@ -81,10 +81,11 @@ struct GatherTask {
 
 enum class Compare { kGreaterOrEqual, kGreater, kNotGreaterOrEqual, kBetween };
 
-// x: [channels, pixels] float32, rows `plane_stride` apart -> words: [pixels] words `word_stride` apart, at most 32
+// x: [channels, pixels], rows `plane_stride` values apart -> words: [pixels] words `word_stride` apart, at most 32
 // channels. lower, upper: one value for each channel, `bound_stride` (0 or 1) apart; upper is read by kBetween only.
 struct PackTask {
-  const float* x;
+  const void* x;
+  bool float16;  // the type of x
   int64_t plane_stride;
   int channels;
   int64_t pixels;

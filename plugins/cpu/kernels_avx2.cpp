@@ -13,6 +13,8 @@
 
 #include <immintrin.h>
 
+#include <cstring>
+
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 #include "cpu/nibble_table.h"
@@ -31,6 +33,22 @@ struct Avx2Lanes {
   static void store(float* p, __m256 z) { _mm256_storeu_ps(p, z); }
   static __m256 load(const float* p, int lanes) { return _mm256_maskload_ps(p, first(lanes)); }
   static void store(float* p, __m256 z, int lanes) { _mm256_maskstore_ps(p, first(lanes), z); }
+  static __m256 load(const Half* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void store(Half* p, __m256 z) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static __m256 load(const Half* p, int lanes) {
+    Half row[kWidth] = {};
+    std::memcpy(row, p, static_cast<size_t>(lanes) * sizeof(Half));
+    return load(row);
+  }
+  static void store(Half* p, __m256 z, int lanes) {
+    Half row[kWidth];
+    store(row, z);
+    std::memcpy(p, row, static_cast<size_t>(lanes) * sizeof(Half));
+  }
   static __m256i set(int32_t value) { return _mm256_set1_epi32(value); }
   static __m256 set(float value) { return _mm256_set1_ps(value); }
   static __m256i look_up(const int32_t* table, const int32_t* index, int64_t classes) {
@@ -194,7 +212,7 @@ __m256i holds(__m256 x, __m256 lower, const float* upper) {
   return Avx2Lanes::between(lower, x, _mm256_set1_ps(*upper));
 }
 
-template <Compare kCompare>
+template <class Value, Compare kCompare>
 void pack_pixels(const PackTask& t) {
   constexpr int kWidth = Avx2Lanes::kWidth;
   for (int64_t p = 0; p < t.pixels; p += kWidth) {
@@ -202,7 +220,7 @@ void pack_pixels(const PackTask& t) {
     __m256i words = _mm256_setzero_si256();
     for (int c = 0; c < t.channels; ++c) {
       const int64_t bound = c * t.bound_stride;
-      const float* row = t.x + c * t.plane_stride + p;
+      const Value* row = static_cast<const Value*>(t.x) + c * t.plane_stride + p;
       const __m256 x = lanes == kWidth ? Avx2Lanes::load(row) : Avx2Lanes::load(row, lanes);
       const __m256i is_set = holds<kCompare>(x, _mm256_set1_ps(t.lower[bound]), t.upper + bound);
       const __m256i bit = _mm256_set1_epi32(static_cast<int32_t>(uint32_t{1} << c));
@@ -214,18 +232,21 @@ void pack_pixels(const PackTask& t) {
   }
 }
 
-void pack(const PackTask& t) {
+template <class Value>
+void pack_values(const PackTask& t) {
   switch (t.compare) {
     case Compare::kGreaterOrEqual:
-      return pack_pixels<Compare::kGreaterOrEqual>(t);
+      return pack_pixels<Value, Compare::kGreaterOrEqual>(t);
     case Compare::kGreater:
-      return pack_pixels<Compare::kGreater>(t);
+      return pack_pixels<Value, Compare::kGreater>(t);
     case Compare::kNotGreaterOrEqual:
-      return pack_pixels<Compare::kNotGreaterOrEqual>(t);
+      return pack_pixels<Value, Compare::kNotGreaterOrEqual>(t);
     case Compare::kBetween:
-      return pack_pixels<Compare::kBetween>(t);
+      return pack_pixels<Value, Compare::kBetween>(t);
   }
 }
+
+void pack(const PackTask& t) { t.float16 ? pack_values<Half>(t) : pack_values<float>(t); }
 
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   int64_t total = 0, i = 0;
@@ -239,7 +260,8 @@ int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
 }
 
 bool supported() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt") &&
+         __builtin_cpu_supports("f16c");
 }
 
 }  // namespace

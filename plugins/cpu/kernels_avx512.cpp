@@ -22,6 +22,16 @@ struct Avx512Lanes {
   static void store(float* p, __m512 z) { _mm512_storeu_ps(p, z); }
   static __m512 load(const float* p, int lanes) { return _mm512_maskz_loadu_ps(first(lanes), p); }
   static void store(float* p, __m512 z, int lanes) { _mm512_mask_storeu_ps(p, first(lanes), z); }
+  static __m512 load(const Half* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static void store(Half* p, __m512 z) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static __m512 load(const Half* p, int lanes) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(lanes), p)); }
+  static void store(Half* p, __m512 z, int lanes) {
+    _mm256_mask_storeu_epi16(p, first(lanes), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
+  }
   static __m512i set(int32_t value) { return _mm512_set1_epi32(value); }
   static __m512 set(float value) { return _mm512_set1_ps(value); }
   static __m512i look_up(const int32_t* table, const int32_t* index, int64_t classes) {
@@ -120,14 +130,14 @@ __mmask16 holds(__m512 x, __m512 lower, const float* upper) {
   return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(lower, x, _CMP_LE_OQ), x, _mm512_set1_ps(*upper), _CMP_LE_OQ);
 }
 
-template <Compare kCompare>
+template <class Value, Compare kCompare>
 void pack_pixels(const PackTask& t) {
   for (int64_t p = 0; p < t.pixels; p += kLanes) {
     const int lanes = t.pixels - p < kLanes ? static_cast<int>(t.pixels - p) : kLanes;
     __m512i words = _mm512_setzero_si512();
     for (int c = 0; c < t.channels; ++c) {
       const int64_t bound = c * t.bound_stride;
-      const __m512 x = Avx512Lanes::load(t.x + c * t.plane_stride + p, lanes);
+      const __m512 x = Avx512Lanes::load(static_cast<const Value*>(t.x) + c * t.plane_stride + p, lanes);
       const __mmask16 is_set = holds<kCompare>(x, _mm512_set1_ps(t.lower[bound]), t.upper + bound);
       words = _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(1u << c)));
     }
@@ -137,18 +147,21 @@ void pack_pixels(const PackTask& t) {
   }
 }
 
-void pack(const PackTask& t) {
+template <class Value>
+void pack_values(const PackTask& t) {
   switch (t.compare) {
     case Compare::kGreaterOrEqual:
-      return pack_pixels<Compare::kGreaterOrEqual>(t);
+      return pack_pixels<Value, Compare::kGreaterOrEqual>(t);
     case Compare::kGreater:
-      return pack_pixels<Compare::kGreater>(t);
+      return pack_pixels<Value, Compare::kGreater>(t);
     case Compare::kNotGreaterOrEqual:
-      return pack_pixels<Compare::kNotGreaterOrEqual>(t);
+      return pack_pixels<Value, Compare::kNotGreaterOrEqual>(t);
     case Compare::kBetween:
-      return pack_pixels<Compare::kBetween>(t);
+      return pack_pixels<Value, Compare::kBetween>(t);
   }
 }
+
+void pack(const PackTask& t) { t.float16 ? pack_values<Half>(t) : pack_values<float>(t); }
 
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   __m512i total = _mm512_setzero_si512();

@@ -26,6 +26,22 @@ struct NeonLanes {
     vst1q_f32(row, z);
     for (int i = 0; i < lanes; ++i) p[i] = row[i];
   }
+  static float32x4_t load(const Half* p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
+  }
+  static void store(Half* p, float32x4_t z) {
+    vst1_u16(reinterpret_cast<uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(z)));
+  }
+  static float32x4_t load(const Half* p, int lanes) {
+    Half row[kWidth] = {};
+    for (int i = 0; i < lanes; ++i) row[i] = p[i];
+    return load(row);
+  }
+  static void store(Half* p, float32x4_t z, int lanes) {
+    Half row[kWidth];
+    store(row, z);
+    for (int i = 0; i < lanes; ++i) p[i] = row[i];
+  }
   static int32x4_t set(int32_t value) { return vdupq_n_s32(value); }
   static float32x4_t set(float value) { return vdupq_n_f32(value); }
   static int32x4_t look_up(const int32_t* table, const int32_t* index, int64_t) {
@@ -104,20 +120,23 @@ uint32x4_t holds(Compare compare, float32x4_t x, float32x4_t lower, float32x4_t 
   return vdupq_n_u32(0);
 }
 
-void pack(const PackTask& t) {
+template <class Value>
+void pack_pixels(const PackTask& t) {
   constexpr int kWidth = NeonLanes::kWidth;
   for (int64_t p = 0; p < t.pixels; p += kWidth) {
     const int lanes = t.pixels - p < kWidth ? static_cast<int>(t.pixels - p) : kWidth;
     uint32_t words[kWidth] = {};
     for (int c = 0; c < t.channels; ++c) {
       const int64_t bound = c * t.bound_stride;
-      const float32x4_t x = NeonLanes::load(t.x + c * t.plane_stride + p, lanes);
+      const float32x4_t x = NeonLanes::load(static_cast<const Value*>(t.x) + c * t.plane_stride + p, lanes);
       const uint32x4_t is_set = holds(t.compare, x, vdupq_n_f32(t.lower[bound]), vdupq_n_f32(t.upper[bound]));
       NeonLanes::or_bit(words, is_set, uint32_t{1} << c);
     }
     for (int lane = 0; lane < lanes; ++lane) t.words[(p + lane) * t.word_stride] = static_cast<int32_t>(words[lane]);
   }
 }
+
+void pack(const PackTask& t) { t.float16 ? pack_pixels<Half>(t) : pack_pixels<float>(t); }
 
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   int64_t total = 0, i = 0;

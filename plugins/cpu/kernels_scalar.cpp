@@ -1,5 +1,6 @@
 // Kernels in plain C++: what runs where no vector instructions are known, and the second opinion in the tests.
 
+#include "core/float_values.h"
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 
@@ -14,6 +15,10 @@ struct ScalarLanes {
   static void store(float* p, float z) { *p = z; }
   static float load(const float* p, int) { return *p; }
   static void store(float* p, float z, int) { *p = z; }
+  static float load(const Half* p) { return bnn::to_float(*p); }
+  static void store(Half* p, float z) { *p = to_half(z); }
+  static float load(const Half* p, int) { return bnn::to_float(*p); }
+  static void store(Half* p, float z, int) { *p = to_half(z); }
   static int32_t set(int32_t value) { return value; }
   static float set(float value) { return value; }
   static int32_t look_up(const int32_t* table, const int32_t* index, int64_t) { return table[*index]; }
@@ -79,7 +84,8 @@ void pack(const PackTask& t) {
     for (int c = 0; c < t.channels; ++c) {
       const int64_t bound = c * t.bound_stride;
       const float upper = t.compare == Compare::kBetween ? t.upper[bound] : 0.0f;
-      word |= uint32_t{holds(t.compare, t.x[c * t.plane_stride + p], t.lower[bound], upper)} << c;
+      const float x = load_value(t.x, c * t.plane_stride + p, t.float16);
+      word |= uint32_t{holds(t.compare, x, t.lower[bound], upper)} << c;
     }
     t.words[p * t.word_stride] = static_cast<int32_t>(word);
   }

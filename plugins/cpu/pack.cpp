@@ -4,6 +4,7 @@
 
 #include "core/bits.h"
 #include "core/error.h"
+#include "core/float_values.h"
 
 namespace bnn::cpu {
 namespace {
@@ -41,8 +42,9 @@ PackShape pack_shape(PackKind kind, int64_t channels, const Dims& x, const Dims*
   return shape;
 }
 
-void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const float* x, const float* lower,
-          const float* upper, bool lower_per_channel, bool upper_per_channel, int32_t* packed, Runtime& runtime) {
+void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const void* x, bool float16,
+          const float* lower, const float* upper, bool lower_per_channel, bool upper_per_channel, int32_t* packed,
+          Runtime& runtime) {
   const int64_t words = words_for(shape.channels), row_words = shape.packed.back();
   const int64_t parts = (shape.pixels + kPixelsPerTask - 1) / kPixelsPerTask;
   runtime.parallel(static_cast<size_t>(shape.batch * words * parts), [&](size_t index) {
@@ -50,7 +52,9 @@ void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const f
     const int64_t part = task_index % parts, word = task_index / parts % words, n = task_index / parts / words;
     const int64_t first_pixel = part * kPixelsPerTask, first_channel = word * kWordBits;
     PackTask task{};
-    task.x = x + (n * shape.channels + first_channel) * shape.pixels + first_pixel;
+    const int64_t first_value = (n * shape.channels + first_channel) * shape.pixels + first_pixel;
+    task.x = static_cast<const uint8_t*>(x) + first_value * value_bytes(float16);
+    task.float16 = float16;
     task.plane_stride = shape.pixels;
     task.channels = static_cast<int>(std::min(kWordBits, shape.channels - first_channel));
     task.pixels = std::min(kPixelsPerTask, shape.pixels - first_pixel);

@@ -19,8 +19,10 @@ struct PackShape {
 // x: [N, C, *spatial]; bounds: the sizes of the thresholds, each [1] or [C]. Throws InvalidInput.
 PackShape pack_shape(PackKind kind, int64_t channels, const Dims& x, const Dims* bounds, int bound_count);
 
-// lower: [1] or [C], the thresholds (unused if ternary); upper: the same for kInterval; per_channel: that they are [C].
-void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const float* x, const float* lower,
-          const float* upper, bool lower_per_channel, bool upper_per_channel, int32_t* packed, Runtime& runtime);
+// x: [N, C, *spatial], of the type that `float16` says. lower: [1] or [C], the thresholds (unused if ternary); upper:
+// the same for kInterval; per_channel: that they are [C].
+void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const void* x, bool float16,
+          const float* lower, const float* upper, bool lower_per_channel, bool upper_per_channel, int32_t* packed,
+          Runtime& runtime);
 
 }  // namespace bnn::cpu

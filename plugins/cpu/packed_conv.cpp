@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/float_values.h"
+
 namespace bnn::cpu {
 namespace {
 
@@ -201,8 +203,9 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
   finish.uniform_class = memory.classes[0];
   finish.plane_stride = shape_.pixels();
   const int64_t at = n * outputs_ * shape_.pixels() + first;
-  finish.residual = tensors_.residual ? tensors_.residual + at : nullptr;
-  finish.y = tensors_.y ? tensors_.y + at : nullptr;
+  const int64_t at_byte = at * value_bytes(kind_.float16);
+  finish.residual = tensors_.residual ? static_cast<const uint8_t*>(tensors_.residual) + at_byte : nullptr;
+  finish.y = tensors_.y ? static_cast<uint8_t*>(tensors_.y) + at_byte : nullptr;
   finish.words = memory.words;
 
   const int64_t per_group = weights_.group_outputs();

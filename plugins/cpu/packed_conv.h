@@ -15,12 +15,12 @@
 
 namespace bnn::cpu {
 
-// Where one call reads and writes. packed: [N, H, W, words]; residual, y: [N, O, H', W'] or null;
-// bits: [N, H', W', words_for(O)] or null.
+// Where one call reads and writes. packed: [N, H, W, words]; residual, y: [N, O, H', W'] or null, of the type that the
+// epilogue says; bits: [N, H', W', words_for(O)] or null.
 struct ConvTensors {
   const int32_t* packed;
-  const float* residual;
-  float* y;
+  const void* residual;
+  void* y;
   int32_t* bits;
 };
 

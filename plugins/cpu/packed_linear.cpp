@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/float_values.h"
 
 namespace bnn::cpu {
 namespace {
@@ -50,7 +51,7 @@ int32_t PackedLinear::accumulate(const int32_t* row, int64_t o) const {
 }
 
 void PackedLinear::run(int64_t batch, const EpilogueKind& kind, const EpilogueOperands& operands, const int32_t* packed,
-                       float* y, int32_t* bits, Runtime& runtime) const {
+                       void* y, int32_t* bits, Runtime& runtime) const {
   if (batch == 0 || outputs_ == 0) return;
   const int64_t row_words = planes_of(levels_) * words_, bit_words = words_for(outputs_);
   const Scratch memory(runtime, static_cast<size_t>(batch * row_words) * sizeof(int32_t));
@@ -67,7 +68,10 @@ void PackedLinear::run(int64_t batch, const EpilogueKind& kind, const EpilogueOp
     for (int64_t o = first; o < end; ++o) {
       const int32_t accumulator = accumulate(rows + n * row_words, o);
       float z = 0.0f;
-      if (y) y[n * outputs_ + o] = z = finish_value(kind, operands, o, accumulator, 0.0f);
+      if (y) {
+        z = finish_value(kind, operands, o, accumulator, 0.0f);
+        store_value(y, n * outputs_ + o, kind.float16, z);
+      }
       if (!bits) continue;
       word |= uint32_t{finish_bit(kind, operands, o, accumulator, z)} << (o % kWordBits);
       if ((o + 1) % kWordBits != 0 && o + 1 != end) continue;

@@ -21,8 +21,8 @@ class PackedLinear {
   // packed: [N, planes * words_for(channels)] -> N. Throws InvalidInput.
   int64_t batch_of(const Dims& packed) const;
 
-  // y: [N, O] or null; bits: [N, words_for(O)] or null.
-  void run(int64_t batch, const EpilogueKind& kind, const EpilogueOperands& operands, const int32_t* packed, float* y,
+  // y: [N, O] of the type that the epilogue says, or null; bits: [N, words_for(O)] or null.
+  void run(int64_t batch, const EpilogueKind& kind, const EpilogueOperands& operands, const int32_t* packed, void* y,
            int32_t* bits, Runtime& runtime) const;
 
  private:

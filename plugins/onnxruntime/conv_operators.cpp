@@ -26,13 +26,16 @@ constexpr const char* kBase = "PackedConv2d";
 constexpr const char* kTernary = "PackedTernaryConv2d";
 constexpr const char* kIntegerBits = "PackedConv2dBits";
 
-EpilogueKind kind_of(const std::string& name) {
+EpilogueKind kind_of(std::string name) {
   if (name == kIntegerBits) return {false, Activation::kNone, false, true};
+  const bool float16 = remove_float16_suffix(&name);
   for (const Suffix& suffix : kSuffixes)
     if (name == std::string(kBase) + suffix.text)
-      return {suffix.residual, suffix.activation, true, suffix.packed_output};
-  return {};
+      return {suffix.residual, suffix.activation, true, suffix.packed_output, float16};
+  return {false, Activation::kNone, true, false, float16};  // kTernary
 }
+
+bool is_ternary(const std::string& name) { return name.rfind(kTernary, 0) == 0; }
 
 ConvAttributes read_attributes(const NodeInfo& node, bool ternary) {
   ConvAttributes attributes;
@@ -54,7 +57,7 @@ class ConvKernel : public Kernel {
  public:
   ConvKernel(const Operator& op, const NodeInfo& node)
       : kind_(kind_of(op.name)),
-        attributes_(read_attributes(node, op.name == kTernary)),
+        attributes_(read_attributes(node, is_ternary(op.name))),
         kernels_(cpu::chosen_kernels()) {
     if (kind_.activation == Activation::kClip) {
       clip_low_ = node.number("clip_low");
@@ -97,7 +100,7 @@ class ConvKernel : public Kernel {
       const Tensor residual = call.input(next++);
       if (residual.dims != y_dims)
         refuse("residual has shape ", to_text(residual.dims), ", wanted ", to_text(y_dims), " of the output");
-      tensors.residual = residual.floats();
+      tensors.residual = residual.data;
     }
     if (kind_.activation == Activation::kPRelu) {
       operands.slope = floats("slope");
@@ -111,7 +114,7 @@ class ConvKernel : public Kernel {
       operands.upper = floats("upper");
     }
     size_t output = 0;
-    if (kind_.float_output) tensors.y = static_cast<float*>(call.output(output++, y_dims));
+    if (kind_.float_output) tensors.y = call.output(output++, y_dims);
     if (kind_.packed_output)
       tensors.bits = static_cast<int32_t*>(
           call.output(output, {shape.batch, shape.out_height, shape.out_width, words_for(outputs)}));
@@ -134,10 +137,11 @@ Operator make_operator(const std::string& name) {
   Operator op{name, {kInt32, kInt32}, {}, create};
   const auto add = [&](int count, ElementType type) { op.inputs.insert(op.inputs.end(), count, type); };
   if (kind.float_output) add(2, kFloat);
-  if (kind.residual) add(1, kFloat);
+  const ElementType type = kind.float16 ? kFloat16 : kFloat;
+  if (kind.residual) add(1, type);
   if (kind.activation == Activation::kPRelu) add(2, kFloat);
   if (kind.packed_output) add(2, kind.integer_bits() ? kInt32 : kFloat);
-  if (kind.float_output) op.outputs.push_back(kFloat);
+  if (kind.float_output) op.outputs.push_back(type);
   if (kind.packed_output) op.outputs.push_back(kInt32);
   return op;
 }
@@ -145,9 +149,11 @@ Operator make_operator(const std::string& name) {
 }  // namespace
 
 void add_conv_operators(std::vector<Operator>& operators) {
-  for (const Suffix& suffix : kSuffixes) operators.push_back(make_operator(std::string(kBase) + suffix.text));
+  for (const std::string precision : {"", kFloat16Suffix}) {
+    for (const Suffix& suffix : kSuffixes) operators.push_back(make_operator(kBase + (suffix.text + precision)));
+    operators.push_back(make_operator(kTernary + precision));
+  }
   operators.push_back(make_operator(kIntegerBits));
-  operators.push_back(make_operator(kTernary));
 }
 
 }  // namespace bnn::ort

@@ -16,6 +16,10 @@ class Kernel {
   virtual void run(Call& call) const = 0;  // throws InvalidInput
 };
 
+constexpr const char* kFloat16Suffix = "Fp16";
+
+// Two operators of one name differ in the types of their inputs: ONNX Runtime chooses by those. It never chooses by
+// an attribute, and derives the types of outputs from those of inputs: one that writes float16 has another name.
 struct Operator {
   std::string name;
   std::vector<ElementType> inputs, outputs;
@@ -29,6 +33,9 @@ void add_pack_operators(std::vector<Operator>& operators);
 void add_conv_operators(std::vector<Operator>& operators);
 void add_linear_operators(std::vector<Operator>& operators);
 void add_max_pool_operators(std::vector<Operator>& operators);
+
+// Takes the suffix of a layer on float16 off its name; false, and the name as it was, where there is none.
+bool remove_float16_suffix(std::string* name);
 
 // The levels of a layer's activations: those of a ternary operator, or what the attribute `low` says.
 Levels read_levels(const NodeInfo& node, bool ternary);

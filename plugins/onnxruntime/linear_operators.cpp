@@ -13,9 +13,10 @@ class LinearKernel : public Kernel {
  public:
   LinearKernel(const Operator& op, const NodeInfo& node)
       : channels_(node.integer("channels")),
-        levels_(read_levels(node, op.name == kTernary)),
+        levels_(read_levels(node, op.name.rfind(kTernary, 0) == 0)),
         kernels_(cpu::chosen_kernels()) {
     if (op.name == kIntegerBits) kind_ = {false, Activation::kNone, false, true};
+    kind_.float16 = op.outputs[0] == kFloat16;
     Tensor weight;
     if (node.constant_input(1, &weight))
       linear_ = std::make_unique<cpu::PackedLinear>(kernels_, channels_, levels_, weight.dims, weight.words());
@@ -32,7 +33,7 @@ class LinearKernel : public Kernel {
     const Tensor packed = call.input(0), first = call.input(2), second = call.input(3);
     const int64_t batch = linear.batch_of(packed.dims), outputs = linear.outputs();
     EpilogueOperands operands;
-    float* y = nullptr;
+    void* y = nullptr;
     int32_t* bits = nullptr;
     if (kind_.integer_bits()) {
       operands.accumulator_lower = static_cast<const int32_t*>(vector_data(first, "lower", outputs));
@@ -41,7 +42,7 @@ class LinearKernel : public Kernel {
     } else {
       operands.scale = static_cast<const float*>(vector_data(first, "scale", outputs));
       operands.bias = static_cast<const float*>(vector_data(second, "bias", outputs));
-      y = static_cast<float*>(call.output(0, {batch, outputs}));
+      y = call.output(0, {batch, outputs});
     }
     linear.run(batch, kind_, operands, packed.words(), y, bits, call);
   }
@@ -60,8 +61,10 @@ std::unique_ptr<Kernel> create(const Operator& op, const NodeInfo& node) {
 }  // namespace
 
 void add_linear_operators(std::vector<Operator>& operators) {
-  for (const char* name : {"PackedLinear", kTernary})
+  for (const std::string name : {"PackedLinear", kTernary}) {
     operators.push_back({name, {kInt32, kInt32, kFloat, kFloat}, {kFloat}, create});
+    operators.push_back({name + kFloat16Suffix, {kInt32, kInt32, kFloat, kFloat}, {kFloat16}, create});
+  }
   operators.push_back({kIntegerBits, {kInt32, kInt32, kInt32, kInt32}, {kInt32}, create});
 }
 

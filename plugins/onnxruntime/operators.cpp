@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "onnxruntime/kernel.h"
 
 namespace bnn::ort {
@@ -12,6 +14,13 @@ const std::vector<Operator>& all_operators() {
     return all;
   }();
   return operators;
+}
+
+bool remove_float16_suffix(std::string* name) {
+  const size_t length = std::strlen(kFloat16Suffix);
+  if (name->size() < length || name->compare(name->size() - length, length, kFloat16Suffix) != 0) return false;
+  name->resize(name->size() - length);
+  return true;
 }
 
 Levels read_levels(const NodeInfo& node, bool ternary) {

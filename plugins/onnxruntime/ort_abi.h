@@ -32,7 +32,7 @@ constexpr const char* kFirstRelease = "1.17";
 
 // The values of enumerations of the ABI.
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum ElementType : int { kFloat = 1, kInt32 = 6 };
+enum ElementType : int { kFloat = 1, kInt32 = 6, kFloat16 = 10 };
 enum Characteristic : int { kRequired = 0 };
 enum MemoryType : int { kDefaultMemory = 0 };
 enum AllocatorType : int { kArena = 1 };

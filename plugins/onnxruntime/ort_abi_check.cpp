@@ -22,7 +22,9 @@ BNN_ORT_SAME_PLACE(KernelComputeV2);
 BNN_ORT_SAME_PLACE(GetEndVersion);
 
 static_assert(int{kFail} == ORT_FAIL && int{kInvalidArgument} == ORT_INVALID_ARGUMENT, "error codes");
-static_assert(int{kFloat} == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT && int{kInt32} == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+static_assert(int{kFloat} == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT &&
+                  int{kInt32} == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 &&
+                  int{kFloat16} == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
               "element types");
 static_assert(int{kArena} == OrtArenaAllocator && int{kDefaultMemory} == OrtMemTypeDefault, "memory");
 

@@ -23,8 +23,8 @@ class PackKernel : public Kernel {
     const cpu::PackShape shape = pack_shape(kind_, channels_, x.dims, dims, bound_count);
     auto* packed = static_cast<int32_t*>(call.output(0, shape.packed));
     const auto per_channel = [&](int i) { return i < bound_count && dims[i][0] != 1; };
-    pack(kernels_, kind_, shape, x.floats(), bounds[0].floats(), bounds[1].floats(), per_channel(0), per_channel(1),
-         packed, call);
+    pack(kernels_, kind_, shape, x.data, x.type == kFloat16, bounds[0].floats(), bounds[1].floats(), per_channel(0),
+         per_channel(1), packed, call);
   }
 
  private:
@@ -41,10 +41,12 @@ std::unique_ptr<Kernel> create(const Operator&, const NodeInfo& node) {
 }  // namespace
 
 void add_pack_operators(std::vector<Operator>& operators) {
-  operators.push_back({"PackBipolar", {kFloat, kFloat}, {kInt32}, create<cpu::PackKind::kBipolar>});
-  operators.push_back({"PackUnipolar", {kFloat, kFloat}, {kInt32}, create<cpu::PackKind::kUnipolar>});
-  operators.push_back({"PackTernary", {kFloat}, {kInt32}, create<cpu::PackKind::kTernary>});
-  operators.push_back({"PackInterval", {kFloat, kFloat, kFloat}, {kInt32}, create<cpu::PackKind::kInterval>});
+  for (const ElementType type : {kFloat, kFloat16}) {
+    operators.push_back({"PackBipolar", {type, kFloat}, {kInt32}, create<cpu::PackKind::kBipolar>});
+    operators.push_back({"PackUnipolar", {type, kFloat}, {kInt32}, create<cpu::PackKind::kUnipolar>});
+    operators.push_back({"PackTernary", {type}, {kInt32}, create<cpu::PackKind::kTernary>});
+    operators.push_back({"PackInterval", {type, kFloat, kFloat}, {kInt32}, create<cpu::PackKind::kInterval>});
+  }
 }
 
 }  // namespace bnn::ort

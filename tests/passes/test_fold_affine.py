@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from bnn_deploy.passes.base import PassResult
 from bnn_deploy.passes.fold_affine import FoldAffinePass
-from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
 
 IMAGE = (2, 5, 6, 6)
 OUTPUTS = 4
@@ -134,24 +133,85 @@ class TestChain:
             assert array.tolist() == wanted.astype(np.float32).tolist()
             assert (array != rounded_at_each_step).any(), "or this test could not tell"
 
-    def test_around_a_batch_norm(self, toolbox: Any, draft: Any, layer: ir.Value) -> None:
-        gamma, beta, mean, variance = toolbox.norm(OUTPUTS)
-        before, after = np.float32(1 / 3), np.float32(0.1)
-        y = draft.op("Mul", draft.constant("before", before), layer)
-        y = draft.op("Add", draft.batch_norm(y, (gamma, beta, mean, variance)), draft.constant("after", after))
+    def test_around_and_between_batch_norms(self, toolbox: Any) -> None:
+        """`* c`, BatchNorm, `/ c`, `+ c`, BatchNorm, `c -`: gammas below, above and at 0, in every pairing."""
+        draft = toolbox.Draft(x=["batch", 5, 6, 6])
+        channels = 9
+        signs = np.array([1, -1, 0], np.float32)
+        norms = [list(toolbox.norm(channels, seed)) for seed in (2, 3)]
+        for norm, gamma_signs in zip(norms, (np.repeat(signs, 3), np.tile(signs, 3)), strict=True):
+            norm[0] = np.linspace(0.3, 1.7, channels, dtype=np.float32) * gamma_signs
+        latent, bias = toolbox.weights(channels, 5, 3, 3), np.linspace(-1, 1, channels, dtype=np.float32)
+        c = [np.float32(value) for value in (1 / 3, 0.7, 0.1, -1.1)]
+        y = draft.conv(draft.binarize(draft["x"]), latent, bias=bias)
+        y = draft.op("Mul", draft.constant("gain", c[0]), y)
+        y = draft.batch_norm(y, norms[0], "first")
+        y = draft.op("Div", y, draft.constant("divisor", c[1]))
+        y = draft.op("Add", y, draft.constant("shift", c[2]))
+        y = draft.batch_norm(y, norms[1], "second")
+        y = draft.op("Sub", draft.constant("mirror", c[3]), y)
         model = toolbox.packed(draft.model(y))
-        for step in (FoldAffinePass(), FoldBatchNormPass(), FoldAffinePass()):
-            result: Any = step(model)
-            assert result.changes == 1
-        (_, node) = [node for node in model.graph if node.op_type != "Binarize"]
-        factor = gamma.astype(np.longdouble) / np.sqrt(variance.astype(np.longdouble) + np.longdouble(np.float32(1e-5)))
-        alpha = np.minimum(np.abs(toolbox.weights(OUTPUTS, 5, 3, 3).astype(np.float64)), 1).mean(axis=(1, 2, 3))
-        bias = np.array([0.5, 0, -1, 2], np.longdouble) * before
-        assert toolbox.array(node.inputs[2]).tolist() == (alpha * before * factor).astype(np.float32).tolist()
-        assert (
-            toolbox.array(node.inputs[3]).tolist()
-            == (factor * (bias - mean) + beta + after).astype(np.float32).tolist()
-        )
+        x = toolbox.adversarial(IMAGE).astype(np.float64)
+        (expected,) = toolbox.evaluate(model, x=x)
+
+        result = run(model)
+        assert (result.changes, result.declined) == (6, ())
+        layer = toolbox.node(model, "conv")
+        assert toolbox.op_types(model) == ["Binarize", "PackBipolar", "PackedConv2d"]
+        assert toolbox.close(toolbox.evaluate(model, x=x)[0], expected)
+
+        alpha = np.minimum(np.abs(latent.astype(np.float64)), 1).mean(axis=(1, 2, 3))
+        found = [toolbox.array(layer.inputs[index]).tolist() for index in (2, 3)]
+        exact = scale_and_bias(alpha.astype(np.longdouble), bias.astype(np.longdouble), norms, c)
+        assert found == [array.astype(np.float32).tolist() for array in exact]
+        hasty = scale_and_bias(alpha.astype(np.float32), bias, norms, c)
+        assert all((wanted != array).any() for wanted, array in zip(hasty, found, strict=True)), "or it could not tell"
+        zero = (norms[0][0] == 0) | (norms[1][0] == 0)
+        assert (np.array(found[0])[zero] == 0).all() and (np.array(found[0])[~zero] != 0).all()
+
+    @settings(max_examples=25)
+    @given(kinds=st.lists(st.sampled_from(["norm", "Mul", "Add", "Sub", "Div", "mirror"]), max_size=6))
+    def test_in_any_order(self, toolbox: Any, kinds: list[str]) -> None:
+        draft = toolbox.Draft(x=["batch", 5, 3, 3])
+        y = draft.conv(draft.binarize(draft["x"]), toolbox.weights(OUTPUTS, 5, 1, 1), bias=[0, 0.5, -1, 2])
+        for index, kind in enumerate(kinds):
+            if kind == "norm":
+                y = draft.batch_norm(y, toolbox.norm(OUTPUTS, index), f"bn{index}")
+                continue
+            c = draft.constant(f"c{index}", (PER_CHANNEL * (index + 1)).reshape(OUTPUTS, 1, 1))
+            y = draft.op("Sub", c, y) if kind == "mirror" else draft.op(kind, y, c)
+        model = toolbox.packed(draft.model(draft.op("Relu", y)))
+        x = toolbox.adversarial((1, 5, 3, 3)).astype(np.float64)
+        (expected,) = toolbox.evaluate(model, x=x)
+        assert run(model).changes == len(kinds)
+        assert toolbox.op_types(model) == ["Binarize", "PackBipolar", "PackedConv2d", "Relu"]
+        (found,) = toolbox.evaluate(model, x=x)
+        for channel in range(OUTPUTS):
+            assert toolbox.close(found[:, channel], expected[:, channel])
+        assert not run(model).modified
+
+    def test_ends_where_something_else_reads(self, toolbox: Any, draft: Any, layer: ir.Value) -> None:
+        """What is in front of a second reader folds, what is behind it stays, with the reason."""
+        first = draft.batch_norm(layer, toolbox.norm(OUTPUTS), "first")
+        second = draft.batch_norm(first, toolbox.norm(OUTPUTS, 3), "second")
+        model = toolbox.packed(draft.model(second, draft.op("Relu", first)))
+        result = run(model)
+        assert result.changes == 1
+        (declined,) = result.declined
+        assert "second" in declined.reason and "read elsewhere" in declined.reason
+        assert toolbox.op_types(model).count("BatchNormalization") == 1
+
+
+def scale_and_bias(scale: Any, bias: Any, norms: Any, c: Any) -> tuple[Any, Any]:
+    """Of the chain above, in the precision of `scale`, rounded after every step."""
+    number = scale.dtype.type
+    scale, bias = scale * number(c[0]), bias * number(c[0])
+    for gamma, beta, mean, variance in norms:
+        factor = gamma.astype(number) / np.sqrt(variance.astype(number) + number(np.float32(1e-5)))
+        scale, bias = scale * factor, factor * (bias - mean) + beta
+        if gamma is norms[0][0]:
+            scale, bias = scale / number(c[1]), bias / number(c[1]) + number(c[2])
+    return -scale, number(c[3]) - bias
 
 
 class TestDeclined:

@@ -185,8 +185,7 @@ def test_records_say_what_each_pass_did_and_what_it_declined(toolbox: Any) -> No
     assert ("PackWeightsPass", 6) in changes
     assert ("PackActivationsPass", 5) in changes
     assert ("HoistReshapesPass", 1) in changes
-    assert ("FoldAffinePass", 1) in changes
-    assert ("FoldBatchNormPass", 4) in changes
+    assert ("FoldAffinePass", 5) in changes
     assert ("LowerBinarizePass", 1) in changes
     declined = {declined.layer: declined.reason for record in records for declined in record.declined}
     assert set(declined) == {"wide", "shared/Binarize"}

@@ -29,7 +29,6 @@ from bnn_deploy.export.capture import capture
 from bnn_deploy.passes.attach_functions import AttachFunctionsPass
 from bnn_deploy.passes.clear_records import ClearRecordsPass
 from bnn_deploy.passes.fold_affine import FoldAffinePass
-from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
 from bnn_deploy.passes.hoist_reshapes import HoistReshapesPass
 from bnn_deploy.passes.lower_binarize import LowerBinarizePass
 from bnn_deploy.passes.name_layers import NameLayersPass
@@ -241,8 +240,6 @@ def base_passes() -> tuple[ir.passes.PassBase, ...]:
         PackWeightsPass(),
         HoistReshapesPass(),
         PackActivationsPass(),
-        FoldAffinePass(),
-        FoldBatchNormPass(),
         FoldAffinePass(),
         LowerBinarizePass(),
         CommonSubexpressionEliminationPass(),

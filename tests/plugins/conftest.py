@@ -44,6 +44,7 @@ class Conv2dCall(ctypes.Structure):
         ("activation", Int),
         ("y", Pointer),
         ("bits", Pointer),
+        ("float16", Int),
     )
 
 
@@ -55,6 +56,7 @@ class LinearCall(ctypes.Structure):
         *((name, Pointer) for name in ("packed", "weight", "scale", "bias", "accumulator_lower", "accumulator_upper")),
         ("y", Pointer),
         ("bits", Pointer),
+        ("float16", Int),
     )
 
 
@@ -67,6 +69,7 @@ class PackCall(ctypes.Structure):
         ("lower_count", Int),
         ("upper_count", Int),
         ("packed", Pointer),
+        ("float16", Int),
     )
 
 
@@ -118,6 +121,7 @@ class ConvCase:
         weight: [O, C / group, KH, KW] int8, -1 or +1.
         extra: Epilogue operands by their name in `Conv2dCall`.
         dirty: Sets the bits of the last words that no channel uses.
+        float16: Whether y is float16, as the residual then has to be.
     """
 
     levels: Levels
@@ -133,6 +137,7 @@ class ConvCase:
     extra: dict[str, Array] = field(default_factory=dict)
     outputs: tuple[str, ...] = ("y",)
     dirty: bool = False
+    float16: bool = False
 
     def out_shape(self) -> tuple[int, int, int, int]:
         """[N, O, H', W']."""
@@ -164,7 +169,7 @@ class ConvCase:
             (Int * 4)(*self.pads),
             (Int * 2)(*self.dilations),
         )
-        call.pad_value, call.activation = self.pad_value, self.activation
+        call.pad_value, call.activation, call.float16 = self.pad_value, self.activation, self.float16
         call.clip_low, call.clip_high = self.clip
         call.packed_dims, call.weight_dims = (Int * 4)(*packed.shape), (Int * 4)(*words.shape)
         call.packed, call.weight = pointer(packed), pointer(words)
@@ -173,7 +178,7 @@ class ConvCase:
         n, o, height, width = self.out_shape()
         found: dict[str, Array] = {}
         if "y" in self.outputs:
-            found["y"] = np.full((n, o, height, width), 77, np.float32)
+            found["y"] = np.full((n, o, height, width), 77, np.float16 if self.float16 else np.float32)
         if "bits" in self.outputs:
             found["bits"] = np.full((n, height, width, words_for(o)), 77, np.int32)
         for name, array in found.items():

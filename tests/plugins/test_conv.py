@@ -133,6 +133,76 @@ def test_epilogue_is_equal_bit_for_bit(
     assert all(np.array_equal(found[name], expected[name]) for name in found if name != "y")
 
 
+@settings(max_examples=60)
+@given(
+    g=geometries(),
+    residual=st.booleans(),
+    activation=st.integers(0, 2),
+    packed=st.booleans(),
+    magnitude=st.sampled_from((1e-9, 1e-6, 1.0, 3e3)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_float16_is_rounded_once_behind_the_bits(
+    native: Any,
+    toolbox: Any,
+    kernels: str,
+    g: dict[str, Any],
+    residual: bool,
+    activation: int,
+    packed: bool,
+    magnitude: float,
+    seed: int,
+) -> None:
+    """Sums that overflow, and some that become subnormal or 0: the float32 of the steps, then one rounding."""
+    case = with_epilogue(make_case(toolbox, g), seed, residual, activation, packed)
+    case.extra["scale"] *= np.float32(magnitude)
+    case.float16 = True
+    if residual:
+        case.extra["residual"] = (case.extra["residual"] * magnitude).astype(np.float16)
+    found, expected = case.run(native, kernels, g["threads"]), expected_epilogue(case)
+    with np.errstate(over="ignore"):
+        assert np.array_equal(found["y"], expected["y"].astype(np.float16), equal_nan=True)
+    assert all(np.array_equal(found[name], expected[name]) for name in found if name != "y")
+
+
+def pass_through(native: Any, toolbox: Any, kernels: str, bias: Any, residual: Any | None) -> Any:
+    """bias: [O] float32, residual: [O] float16 -> their sum, [O] float16: the scale is -0.0, and -0.0 + x is x."""
+    weight = np.ones((len(bias), 1, 1, 1), np.int8)
+    case = toolbox.ConvCase(Levels.BIPOLAR, np.ones((1, 1, 1, 1), np.int8), weight, float16=True)
+    case.extra = {"scale": np.full(len(bias), -0.0, np.float32), "bias": bias}
+    if residual is not None:
+        case.extra["residual"] = residual
+    return case.run(native, kernels)["y"].reshape(-1)
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["kernel", "plain loops"])
+def test_every_float16_survives(native: Any, toolbox: Any, kernels: str, reference: bool) -> None:
+    """Widened and rounded back: both zeros, subnormals, infinities, NaN."""
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    bias = np.full(every.size, -0.0, np.float32)
+    found = pass_through(native, toolbox, "reference" if reference else kernels, bias, every)
+    number = ~np.isnan(every)
+    assert np.array_equal(found.view(np.uint16)[number], every.view(np.uint16)[number])
+    assert np.isnan(found[~number]).all()
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["kernel", "plain loops"])
+def test_rounding_is_to_nearest_even(native: Any, toolbox: Any, kernels: str, reference: bool) -> None:
+    """Every float16, the ties between neighbours, and the float32 next to those on either side; and random bits."""
+    every = np.sort(np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64))
+    every = every[np.isfinite(every)]
+    ties = ((every[1:] + every[:-1]) / 2).astype(np.float32)
+    beyond = np.array([65519.996, 65520, 65521, 1e30, np.inf, np.nan, 2.0**-25, 2.0**-26, 1e-45], np.float32)
+    drawn = np.random.default_rng(0).integers(0, 2**32, 20000, np.uint32).view(np.float32)
+    one = np.float32(np.inf)
+    x = np.concatenate([ties, np.nextafter(ties, one), np.nextafter(ties, -one), beyond, -beyond, drawn])
+    found = pass_through(native, toolbox, "reference" if reference else kernels, x, None)
+    with np.errstate(over="ignore"):
+        assert np.array_equal(found, x.astype(np.float16), equal_nan=True)
+        number = ~np.isnan(x)
+        assert np.array_equal(np.signbit(found[number]), np.signbit(x[number]))
+
+
 @settings(max_examples=30)
 @given(g=geometries(), seed=st.integers(0, 2**32 - 1))
 def test_bits_of_the_accumulator(native: Any, toolbox: Any, kernels: str, g: dict[str, Any], seed: int) -> None:

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from bnn_deploy import opset
 from bnn_deploy.bits import Levels, pack_bits, pack_levels
@@ -23,8 +23,9 @@ from bnn_deploy.functions import function_body
 from bnn_deploy.native import KERNELS_VARIABLE
 from bnn_deploy.runners.native_cpu import NativeCpuRunner
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from bnn_deploy.runners.reference import ReferenceRunner
 
-ELEMENT = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
+ELEMENT = {np.dtype(dtype): helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for dtype in ("f2", "f4", "f8", "i4")}
 CONV = {"strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [1, 1], "group": 1, "pad_value": 0.0}
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -48,7 +49,7 @@ def model_of(
     )
     domains = [helper.make_opsetid("", opset.ONNX_OPSET), helper.make_opsetid(opset.DOMAIN, opset.VERSION)]
     model = helper.make_model(graph, opset_imports=domains, ir_version=9)
-    if op in opset.DEPLOY_OPS:
+    if op in opset.DEPLOY_OPS or op in opset.FLOAT16_OPS.values():
         model.functions.append(function_body(op))
     return model
 
@@ -99,11 +100,12 @@ def test_linear_equals_its_function_body(
     assert np.array_equal(NativeCpuRunner(model).infer(feeds)["y"], OnnxRuntimeRunner(model).infer(feeds)["y"])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("op", [*opset.PACK_OPS.values()])
 @pytest.mark.parametrize("shape", [(2, 40), (2, 40, 5), (1, 33, 4, 6), (0, 8, 3, 3)])
-def test_pack_equals_its_function_body(op: str, shape: tuple[int, ...]) -> None:
+def test_pack_equals_its_function_body(op: str, shape: tuple[int, ...], dtype: Any) -> None:
     generator = np.random.default_rng(2)
-    x = generator.standard_normal(shape).astype(np.float32)
+    x = generator.standard_normal(shape).astype(dtype)
     x[generator.random(shape) < 0.3] = np.nan
     x[generator.random(shape) < 0.3] = -0.0
     inputs = {"x": x} if op == opset.PACK_TERNARY else {"x": x, "threshold": np.zeros(1, np.float32)}
@@ -157,6 +159,80 @@ def test_every_epilogue(toolbox: Any, op: str) -> None:
     expected = expected_fused(inputs, attributes, plain)
     assert len(found) == len(expected)
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+NATIVE_FLOAT16 = tuple(op for op in opset.FLOAT16_OPS if not op.startswith("BinaryWeight"))
+
+
+def float16_case(toolbox: Any, op: str, seed: int, exponent: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Operands of few bits on a common grid, 2**exponent, so that float32 and float64 steps are the same numbers."""
+    generator = np.random.default_rng(seed)
+    ternary, linear = "Ternary" in op, op in opset.LINEAR_OPS
+    levels = Levels.TERNARY if ternary else Levels.BIPOLAR
+    channels, outputs = int(generator.integers(1, 70)), int(generator.integers(1, 40))
+    epilogue = opset.EPILOGUES.get(op, opset.Epilogue())
+    if linear:
+        x = toolbox.levels(generator, levels, (3, channels))
+        weight = toolbox.levels(generator, Levels.BIPOLAR, (outputs, channels))
+        inputs = {"packed": pack_levels(x, levels), "weight": pack_bits(weight > 0)}
+    else:
+        inputs = conv_inputs(generator, toolbox, levels, c=channels, o=outputs)
+    for name in ("scale", "bias", *epilogue.operands):
+        shape = (2, outputs, 9, 7) if name == "residual" else (outputs,)
+        values = generator.integers(-9, 10, shape) * 2.0**exponent
+        if name == "slope":
+            values = generator.choice(np.array([-0.5, 0.0, 0.25, 2.0]), shape)
+        if name in ("bias", "residual"):
+            edges = generator.choice(np.array([np.nan, np.inf, -np.inf, -0.0]), shape)
+            values = np.where(generator.random(shape) < 0.1, edges, values)
+        with np.errstate(over="ignore"):
+            inputs[name] = values.astype(np.float16 if name == "residual" else np.float32)
+    attributes: dict[str, Any] = {"channels": channels} | low_of(levels) | ({} if linear else CONV)
+    if epilogue.activation == opset.CLIP:
+        attributes |= {"clip_low": -3 * 2.0**exponent, "clip_high": 40 * 2.0**exponent}
+    return inputs, attributes
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(op=st.sampled_from(NATIVE_FLOAT16), seed=st.integers(0, 2**32 - 1), exponent=st.sampled_from((-30, -24, -3, 9)))
+def test_float16_equals_its_function_body_and_the_evaluator(toolbox: Any, op: str, seed: int, exponent: int) -> None:
+    """Sums from subnormal to infinite, NaN and both zeros in bias and residual: the same y and the same bits."""
+    inputs, attributes = float16_case(toolbox, op, seed, exponent)
+    outputs = 2 if opset.EPILOGUES.get(op, opset.Epilogue()).packs else 1
+    model = model_of(opset.FLOAT16_OPS[op], inputs, attributes, outputs, constants=("weight",))
+    feeds = feeds_of(inputs, ("weight",))
+    found = NativeCpuRunner(model, threads=2).infer(feeds)
+    assert found["y"].dtype == np.float16
+    with np.errstate(invalid="ignore"):
+        others = (OnnxRuntimeRunner(model), OnnxRuntimeRunner(model, optimise=False), ReferenceRunner(model))
+        for other in others:
+            expected = other.infer(feeds)
+            assert np.array_equal(found["y"], expected["y"], equal_nan=True)
+            number = ~np.isnan(found["y"])
+            assert np.array_equal(np.signbit(found["y"][number]), np.signbit(expected["y"][number]))
+            assert outputs == 1 or np.array_equal(found["bits"], expected["bits"])
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "dtype"),
+    [
+        (opset.PACK_BIPOLAR, "x", np.float64),
+        (opset.PACK_BIPOLAR, "threshold", np.float16),
+        ("PackedConv2dAdd", "residual", np.float16),
+        ("PackedConv2dAddFp16", "residual", np.float32),
+        ("PackedConv2dFp16", "scale", np.float16),
+    ],
+)
+def test_wrong_type_names_the_node_and_the_type(toolbox: Any, op: str, name: str, dtype: Any) -> None:
+    if op == opset.PACK_BIPOLAR:
+        inputs = {"x": np.zeros((1, 33, 2, 2), np.float32), "threshold": np.zeros(1, np.float32)}
+        attributes: dict[str, Any] = {"channels": 33}
+    else:
+        inputs, attributes = float16_case(toolbox, opset.float32_op(op), 0, -3)
+    inputs[name] = inputs[name].astype(dtype)
+    said = refusal(lambda: NativeCpuRunner(model_of(op, inputs, attributes)))
+    assert "layer" in said and op in said
+    assert {np.float16: "float16", np.float32: "float", np.float64: "double"}[dtype] in said
 
 
 @pytest.mark.parametrize("op", opset.BITS_OPS)

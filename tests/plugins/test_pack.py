@@ -29,7 +29,8 @@ def run_pack(
     """x: [N, C, P] -> [N, P, planes * words] int32, on two threads."""
     found = np.full((x.shape[0], x.shape[2], planes * words_for(x.shape[1])), 77, np.int32)
     where = toolbox.pointer
-    call = toolbox.PackCall(kind, *x.shape, where(x), where(lower), where(upper), lower.size, upper.size, where(found))
+    bounds = (where(lower), where(upper), lower.size, upper.size)
+    call = toolbox.PackCall(kind, *x.shape, where(x), *bounds, where(found), x.dtype == np.float16)
     native.call("bnn_pack", kernels, 2, call)
     return found
 
@@ -48,6 +49,23 @@ def test_pack_is_the_bit_contract(
     if per_channel and levels is not Levels.TERNARY:
         threshold = np.random.default_rng(seed).choice(EDGES[:4], shape[1]).astype(np.float32)
     expected = pack_levels(np.moveaxis(binarize(x, levels, threshold[:, None]), 1, -1), levels)
+    found = run_pack(native, toolbox, kernels, KINDS[levels], x, threshold, threshold, levels.planes)
+    assert np.array_equal(found, expected)
+
+
+@settings(max_examples=40)
+@given(shape=shapes, levels=st.sampled_from(list(Levels)), seed=seeds)
+def test_float16_is_widened(
+    native: Any, toolbox: Any, kernels: str, shape: tuple[int, ...], levels: Levels, seed: int
+) -> None:
+    """Thresholds that float16 does not hold: values next to them on either side."""
+    generator = np.random.default_rng(seed)
+    threshold = generator.choice(np.array([0.1, 1e-9, -1e-9, 70000, 0], np.float32), shape[1])
+    x = draw_values(seed, shape)
+    with np.errstate(over="ignore"):
+        x = np.where(generator.random(shape) < 0.5, threshold[:, None], x).astype(np.float16)
+    threshold = np.zeros(1, np.float32) if levels is Levels.TERNARY else threshold
+    expected = pack_levels(np.moveaxis(binarize(x.astype(np.float32), levels, threshold[:, None]), 1, -1), levels)
     found = run_pack(native, toolbox, kernels, KINDS[levels], x, threshold, threshold, levels.planes)
     assert np.array_equal(found, expected)
 

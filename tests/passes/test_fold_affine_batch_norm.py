@@ -1,4 +1,4 @@
-"""BatchNorm disappears into the scale and bias of the layer before it."""
+"""Folding, where what follows the layer is a BatchNorm; `test_fold_affine.py` has arithmetic, and chains of both."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from bnn_deploy.passes.base import PassResult
-from bnn_deploy.passes.fold_batch_norm import FoldBatchNormPass
+from bnn_deploy.passes.fold_affine import FoldAffinePass
 
 IMAGE = (2, 5, 6, 6)
 
 
 def run(model: ir.Model) -> PassResult:
-    result = FoldBatchNormPass()(model)
+    result = FoldAffinePass()(model)
     assert isinstance(result, PassResult)
     return result
 
