@@ -71,6 +71,13 @@ BNN_API int bnn_cuda_conv2d(const bnn_cuda_conv2d_call* call, void* stream);
 BNN_API int bnn_cuda_pack(const bnn_cuda_pack_call* call, void* stream);
 BNN_API int bnn_cuda_max_pool(const bnn_cuda_max_pool_call* call, void* stream);
 
+/* For measurements, in the library for a GPU alone: what is launched on `*stream` between the first two is recorded as a CUDA
+ * graph, and does not run. bnn_cuda_replay() runs it once, then `times` times, and gives the milliseconds of one of these. */
+BNN_API int bnn_cuda_begin_recording(void** stream);
+BNN_API int bnn_cuda_end_recording(void* stream, void** recording);
+BNN_API int bnn_cuda_replay(const void* recording, int times, float* milliseconds);
+BNN_API int bnn_cuda_forget(void* recording);
+
 /* In the library of the host executor alone: the order in which threads run. 0 ascending, 1 descending, 2 shuffled. */
 BNN_API int bnn_cuda_executor_order(int order, uint32_t seed);
 

@@ -17,16 +17,20 @@ int narrow_size(const char* what, int64_t size) {
   return static_cast<int>(size);
 }
 
+int border_stride(int64_t outputs) {
+  return static_cast<int>((outputs + kBorderRound - 1) / kBorderRound * kBorderRound);
+}
+
 // Calls `with(Product{})`.
 template <class With>
 void with_product(ProductChoice product, const With& with) {
-  if (product == ProductChoice::kNative) return with(Native{});
 #ifndef BNN_HOST_EXECUTOR
-  refuse("a product was asked for that this GPU may not have");
+  if (product != ProductChoice::kNative) refuse("a product was asked for that this GPU may not have");
+  with(Native{});
 #else
-  if (product == ProductChoice::kXorPopcount) return with(XorPopcount{});
   if (product == ProductChoice::kAndPopcount) return with(AndPopcount{});
-  with(Int8{});
+  if (product == ProductChoice::kInt8) return with(Int8{});
+  with(XorPopcount{});  // and what Native is on the host
 #endif
 }
 
@@ -88,7 +92,7 @@ ConvTask conv_task(const ConvAttributes& a, const ConvWeightShape& weight, const
   task.out_width = narrow_size("the width of the output", shape.out_width);
   task.levels = a.levels;
   task.pad_value = a.pad_value;
-  narrow_size("the number of output pixels", shape.batch * shape.pixels());
+  narrow_size("the number of output pixels", shape.batch * narrow_size("the size of an output image", shape.pixels()));
 
   // The first window is cut the most at the top and on the left, the last one at the bottom and on the right.
   const int last_y = (task.out_height - 1) * task.stride_y - task.pad_top;
@@ -97,7 +101,7 @@ ConvTask conv_task(const ConvAttributes& a, const ConvWeightShape& weight, const
   task.padded_left = padded_taps(-task.pad_left, task.kernel_width, task.dilation_x, task.width).before;
   task.padded_bottom = padded_taps(last_y, task.kernel_height, task.dilation_y, task.height).behind;
   task.padded_right = padded_taps(last_x, task.kernel_width, task.dilation_x, task.width).behind;
-  task.border_stride = (task.outputs + kBorderRound - 1) / kBorderRound * kBorderRound;
+  task.border_stride = border_stride(weight.outputs);
   return task;
 }
 
@@ -119,14 +123,31 @@ int chosen_kernel(const ConvTask& task, const Device& device) {
 }
 
 size_t border_table_bytes(const ConvTask& task) {
-  return size_t{sizeof(int32_t)} * static_cast<size_t>(task.classes()) * static_cast<size_t>(task.border_stride);
+  return task.group == 1 ? sizeof(int32_t) * static_cast<size_t>(task.border_entries()) : 0;
+}
+
+// The first tap is at most a pad before the image, and the last one at most a pad behind it.
+size_t most_border_table_bytes(const ConvAttributes& a, const ConvWeightShape& weight) {
+  const auto most = [&](int side, int axis) {
+    const int64_t kernel = axis == 0 ? weight.kernel_height : weight.kernel_width;
+    const int64_t taps = (a.pads[side] + a.dilations[axis] - 1) / a.dilations[axis];
+    return static_cast<int>(taps < kernel ? taps : kernel);
+  };
+  ConvTask task{};
+  task.group = static_cast<int>(a.group);
+  task.padded_top = most(0, 0);
+  task.padded_left = most(1, 1);
+  task.padded_bottom = most(2, 0);
+  task.padded_right = most(3, 1);
+  task.border_stride = border_stride(weight.outputs);
+  return border_table_bytes(task);
 }
 
 void fill_border_table(const ConvTask& task, ProductChoice product, int32_t* table, Stream stream) {
+  if (border_table_bytes(task) == 0) return;
+  if (!table || !task.weight) refuse("border or weight is missing");
   require_aligned("border", table);
-  const int64_t entries = int64_t{task.classes()} * narrow_size("the stride of the table", task.border_stride);
-  narrow_size("the number of entries of the border table", entries);
-  const LaunchSize size{(entries + kBorderThreads - 1) / kBorderThreads, 1, kBorderThreads, 0};
+  const LaunchSize size{(task.border_entries() + kBorderThreads - 1) / kBorderThreads, 1, kBorderThreads, 0};
   with_product(product, [&](auto choice) {
     launch("fill_border_entries", fill_border_entries<decltype(choice)>, size, stream, task, table);
   });
@@ -135,6 +156,7 @@ void fill_border_table(const ConvTask& task, ProductChoice product, int32_t* tab
 void convolve(const ConvTask& task, int kernel, ProductChoice product, const Device& device, Stream stream) {
   if (kernel == kChooseKernel) kernel = chosen_kernel(task, device);
   if (kernel < 0 || kernel > kPopcountKernel) refuse("there is no kernel ", kernel);
+  if (kernel != kPopcountKernel && task.group != 1) refuse("tile kernels take no groups, found ", task.group);
   check_pointers(task, kernel != kPopcountKernel);
   if (task.batch == 0 || task.out_height == 0 || task.out_width == 0) return;
   if (kernel == kPopcountKernel) {
@@ -144,8 +166,9 @@ void convolve(const ConvTask& task, int kernel, ProductChoice product, const Dev
     return launch("conv_popcount", conv_popcount, size, stream, task);
   }
   TilePlan plan;
-  if (task.group != 1) refuse("tile kernels take no groups, found ", task.group);
-  if (!plan_tiles(task, kTiles[kernel], device, plan)) refuse("tile ", kernel, " does not fit into shared memory");
+  if (!plan_tiles(task, kTiles[kernel], device, plan))
+    refuse("tile ", kernel, " does not take this layer: it needs more shared memory than ", device.shared_bytes,
+           " bytes, or a table too large");
   with_product(product, [&](auto choice) {
     using Choice = decltype(choice);
     switch (kernel) {

@@ -6,6 +6,17 @@ namespace bnn::cuda {
 
 #ifndef BNN_HOST_EXECUTOR
 
+bool device_present() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
+bool is_capturing(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "the state of a stream");
+  return status != cudaStreamCaptureStatusNone;
+}
+
 const DeviceInfo& device_info() {
   static thread_local DeviceInfo info;
   static thread_local int known = -1;
@@ -36,6 +47,9 @@ void copy_from_device(void* to, const void* from, size_t bytes) {
 }
 
 #else
+
+bool device_present() { return true; }
+bool is_capturing(Stream) { return false; }
 
 const DeviceInfo& device_info() {
   static const DeviceInfo info{"host executor", 0, {1, 99 * 1024}};

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "cuda/tile_plan.h"
+#include "cuda/launchers.h"
 
 namespace bnn::cuda {
 
@@ -14,6 +14,11 @@ struct DeviceInfo {
   int compute_capability;  // 90 is 9.0; 0 in the host executor
   Device sizes;
 };
+
+bool device_present();
+
+// Whether what is put on the stream goes into a graph instead of running.
+bool is_capturing(Stream stream);
 
 // Of the GPU that is current. Throws CudaError where there is none.
 const DeviceInfo& device_info();

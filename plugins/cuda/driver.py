@@ -136,12 +136,12 @@ class Library:
         """The GPU. Raises CudaKernelError where there is none."""
         name = ctypes.create_string_buffer(256)
         capability, multiprocessors = ctypes.c_int(), ctypes.c_int()
-        self._call("bnn_cuda_device", name, ctypes.c_size_t(256), ctypes.byref(capability), ctypes.byref(multiprocessors))
+        self.call("bnn_cuda_device", name, ctypes.c_size_t(256), ctypes.byref(capability), ctypes.byref(multiprocessors))
         return Device(name.value.decode(), capability.value, multiprocessors.value)
 
     def order(self, order: str, seed: int = 0) -> None:
         """In the host executor: the order in which threads run, one of ORDERS."""
-        self._call("bnn_cuda_executor_order", ORDERS[order], ctypes.c_uint32(seed))
+        self.call("bnn_cuda_executor_order", ORDERS[order], ctypes.c_uint32(seed))
 
     def conv2d(
         self,
@@ -176,9 +176,11 @@ class Library:
         Returns:
             The outputs by name. Every byte was POISON before.
         """
-        call = self._conv2d_call(layer, packed.shape, weight.shape)
+        call = self.conv2d_call(layer, packed.shape, weight.shape)
         call.layout, call.float16, call.kernel, call.product = channels_last, float16, kernel, PRODUCTS[product]
         call.multiprocessors, call.shared_bytes = multiprocessors, shared_bytes
+        border = ctypes.c_size_t()
+        self.call("bnn_cuda_border_bytes", ctypes.byref(call), ctypes.byref(border))
         height, width = layer.out_size(packed.shape, weight.shape)
         batch, count = packed.shape[0], weight.shape[0]
         first, last = (batch, count, height, width), (batch, height, width, count)
@@ -187,28 +189,26 @@ class Library:
             "bits": np.empty((batch, height, width, -(-count // 32)), np.int32),
             "accumulator": np.empty(first, np.int32),
         }
-        with self._memory() as memory:
+        with self.memory() as memory:
             call.packed, call.weight = memory.put(packed), memory.put(weight)
             for name, array in operands.items():
                 setattr(call, name, memory.put(array))
             for name in outputs:
                 setattr(call, name, memory.poisoned(made[name]))
-            border = ctypes.c_size_t()
-            self._call("bnn_cuda_border_bytes", ctypes.byref(call), ctypes.byref(border))
             call.border = memory.poisoned(np.empty(border.value, np.uint8))
-            self._call("bnn_cuda_prepare", ctypes.byref(call), None)
-            self._call("bnn_cuda_conv2d", ctypes.byref(call), None)
+            self.call("bnn_cuda_prepare", ctypes.byref(call), None)
+            self.call("bnn_cuda_conv2d", ctypes.byref(call), None)
             for name in outputs:
                 memory.get(made[name], getattr(call, name))
         return {name: made[name] for name in outputs}
 
     def chosen_kernel(self, layer: Conv2d, packed: tuple[int, ...], weight: tuple[int, ...], **planned: int) -> int:
         """Which kernel CHOOSE stands for. planned: `multiprocessors`, `shared_bytes`."""
-        call = self._conv2d_call(layer, packed, weight)
+        call = self.conv2d_call(layer, packed, weight)
         for name, value in planned.items():
             setattr(call, name, value)
         kernel = ctypes.c_int()
-        self._call("bnn_cuda_chosen_kernel", ctypes.byref(call), ctypes.byref(kernel))
+        self.call("bnn_cuda_chosen_kernel", ctypes.byref(call), ctypes.byref(kernel))
         return kernel.value
 
     def pack(
@@ -224,12 +224,12 @@ class Library:
         packed = np.empty((x.shape[0], *spatial, planes * -(-channels // 32)), np.int32)
         call = PackCall(PACK_KINDS[kind], channels_last, x.dtype == np.float16, x.shape[0], channels)
         call.pixels = int(np.prod(spatial))
-        with self._memory() as memory:
+        with self.memory() as memory:
             call.x, call.packed = memory.put(x), memory.poisoned(packed)
             for name, bound in zip(("lower", "upper"), bounds, strict=False):
                 setattr(call, name, memory.put(bound))
                 setattr(call, f"{name}_count", bound.size)
-            self._call("bnn_cuda_pack", ctypes.byref(call), None)
+            self.call("bnn_cuda_pack", ctypes.byref(call), None)
             memory.get(packed, call.packed)
         return packed
 
@@ -247,14 +247,15 @@ class Library:
         call.packed_dims = (Int * 4)(*packed.shape)
         sizes = [(packed.shape[1 + i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in range(2)]
         out = np.empty((packed.shape[0], *sizes, packed.shape[3]), np.int32)
-        with self._memory() as memory:
+        with self.memory() as memory:
             call.packed, call.flip, call.out = memory.put(packed), memory.put(flip), memory.poisoned(out)
-            self._call("bnn_cuda_max_pool", ctypes.byref(call), None)
+            self.call("bnn_cuda_max_pool", ctypes.byref(call), None)
             memory.get(out, call.out)
         return out
 
     @staticmethod
-    def _conv2d_call(layer: Conv2d, packed: tuple[int, ...], weight: tuple[int, ...]) -> Conv2dCall:
+    def conv2d_call(layer: Conv2d, packed: tuple[int, ...], weight: tuple[int, ...]) -> Conv2dCall:
+        """A call with the sizes and attributes of a layer, and no pointers. packed, weight: their shapes."""
         call = Conv2dCall()
         call.channels, call.levels, call.group, call.pad_value = (
             layer.channels,
@@ -269,17 +270,18 @@ class Library:
         call.clip_low, call.clip_high = layer.clip
         return call
 
-    def _call(self, function: str, *arguments: Any) -> None:
+    def call(self, function: str, *arguments: Any) -> None:
+        """Calls a function of the library. Raises CudaKernelError with what it left as its last error."""
         if getattr(self._library, function)(*arguments):
             raise CudaKernelError(self._library.bnn_cuda_last_error().decode())
 
     @contextmanager
-    def _memory(self) -> Iterator[_Memory]:
+    def memory(self) -> Iterator[Memory]:
         with ExitStack() as stack:
-            yield _Memory(self, stack)
+            yield Memory(self, stack)
 
 
-class _Memory:
+class Memory:
     """Device memory that is released at the end."""
 
     def __init__(self, library: Library, stack: ExitStack) -> None:
@@ -289,9 +291,9 @@ class _Memory:
         """A copy of `array` on the device; its address."""
         array = np.ascontiguousarray(array)
         address = Pointer()
-        self._library._call("bnn_cuda_allocate", ctypes.c_size_t(array.nbytes), ctypes.byref(address))
-        self._stack.callback(self._library._call, "bnn_cuda_release", address)
-        self._library._call("bnn_cuda_copy_to", address, Pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes))
+        self._library.call("bnn_cuda_allocate", ctypes.c_size_t(array.nbytes), ctypes.byref(address))
+        self._stack.callback(self._library.call, "bnn_cuda_release", address)
+        self._library.call("bnn_cuda_copy_to", address, Pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes))
         return address.value or 0
 
     def poisoned(self, array: Array) -> int:
@@ -301,6 +303,6 @@ class _Memory:
 
     def get(self, array: Array, address: int) -> None:
         """Copies device memory into `array`."""
-        self._library._call(
+        self._library.call(
             "bnn_cuda_copy_from", Pointer(array.ctypes.data), Pointer(address), ctypes.c_size_t(array.nbytes)
         )

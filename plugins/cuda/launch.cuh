@@ -21,6 +21,14 @@ struct LaunchSize {
   int shared_bytes;
 };
 
+// What every GPU allows.
+inline void check(const char* name, const LaunchSize& size) {
+  constexpr int64_t kMostX = 0x7fffffff, kMostY = 0xffff;
+  if (size.blocks_x < 0 || size.blocks_x > kMostX || size.blocks_y < 0 || size.blocks_y > kMostY)
+    refuse(name, ": a grid of ", size.blocks_x, " x ", size.blocks_y, " blocks, wanted ", kMostX, " x ", kMostY,
+           " or fewer");
+}
+
 #ifndef BNN_HOST_EXECUTOR
 inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw CudaError(std::string(what) + ": " + cudaGetErrorString(status));
@@ -29,6 +37,7 @@ inline void check(cudaError_t status, const char* what) {
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const LaunchSize& size, Stream stream,
             const Arguments&... arguments) {
+  check(name, size);
   if (size.blocks_x == 0 || size.blocks_y == 0) return;
   if (size.shared_bytes > 48 * 1024)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, size.shared_bytes), name);
@@ -40,6 +49,7 @@ void launch(const char* name, void (*kernel)(Parameters...), const LaunchSize& s
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const LaunchSize& size, Stream,
             const Arguments&... arguments) {
+  check(name, size);
   executor::launch(name, kernel, {static_cast<unsigned>(size.blocks_x), static_cast<unsigned>(size.blocks_y), 1},
                    static_cast<unsigned>(size.threads), static_cast<size_t>(size.shared_bytes), arguments...);
 }

@@ -40,8 +40,13 @@ struct ConvTask {
   int32_t* accumulator;  // [N, O, H', W'], null unless asked for
 
   constexpr int taps() const { return kernel_height * kernel_width; }
-  constexpr int column_classes() const { return (padded_left + 1) * (padded_right + 1); }
-  constexpr int classes() const { return (padded_top + 1) * (padded_bottom + 1) * column_classes(); }
+  constexpr int64_t column_classes() const { return int64_t{padded_left + 1} * (padded_right + 1); }
+  constexpr int64_t classes() const { return int64_t{padded_top + 1} * (padded_bottom + 1) * column_classes(); }
+  // Of the border table; 0 where it would be beyond what the kernels count in int32.
+  constexpr int64_t border_entries() const {
+    constexpr int64_t kMost = int64_t{1} << 30;
+    return classes() <= kMost / border_stride ? classes() * border_stride : 0;
+  }
   constexpr int output_words() const { return static_cast<int>(words_for(outputs)); }
 };
 
@@ -71,7 +76,7 @@ constexpr int border_class(const ConvTask& task, int out_row, int out_column) {
       padded_taps(out_row * task.stride_y - task.pad_top, task.kernel_height, task.dilation_y, task.height);
   const PaddedTaps x =
       padded_taps(out_column * task.stride_x - task.pad_left, task.kernel_width, task.dilation_x, task.width);
-  return (y.before * (task.padded_bottom + 1) + y.behind) * task.column_classes() +
+  return (y.before * (task.padded_bottom + 1) + y.behind) * static_cast<int>(task.column_classes()) +
          x.before * (task.padded_right + 1) + x.behind;
 }
 

@@ -19,9 +19,11 @@ int halo_rows(const ConvTask& task, int pixels, int band_width, int image_rows) 
   const int64_t all_rows = int64_t{task.batch} * task.out_height;
   const int rows = static_cast<int>(std::min<int64_t>(all_rows, (pixels + band_width - 2) / band_width + 1));
   const int next_image = image_rows - (task.out_height - 1) * task.stride_y;  // from the last row of one to the next
-  const int crossings = divide_up(rows - 1, task.out_height);
-  return (rows - 1) * task.stride_y + crossings * std::max(0, next_image - task.stride_y) +
-         (task.kernel_height - 1) * task.dilation_y + 1;
+  // Of the steps from row to row, as many lead into the next image as the place of the first one allows: at most, if
+  // that is the longer step, else at least.
+  const int crossings =
+      next_image > task.stride_y ? divide_up(rows - 1, task.out_height) : (rows - 1) / task.out_height;
+  return (rows - 1 - crossings) * task.stride_y + crossings * next_image + (task.kernel_height - 1) * task.dilation_y + 1;
 }
 
 // Everything but the sizes in shared memory, which may be beyond an int: see `lay_out`.
@@ -59,14 +61,15 @@ bool lay_out(const TileSize& tile, const Device& device, TilePlan& plan) {
   return true;
 }
 
-// Whether the kernel can count in int32: rows of the pile, and columns of the padded images.
+// Whether the kernel can count in int32: rows of the pile, columns of the padded images, output pixels, and the border table.
 bool countable(const ConvTask& task) {
   constexpr int64_t kLargest = int64_t{1} << 30;
   const int64_t image_rows = (int64_t{task.out_height} - 1) * task.stride_y +
                              (int64_t{task.kernel_height} - 1) * task.dilation_y + 1;
   const int64_t columns = (int64_t{task.out_width} - 1) * task.stride_x +
                           (int64_t{task.kernel_width} - 1) * task.dilation_x + 1;
-  return image_rows * task.batch < kLargest && columns < kLargest;
+  const int64_t pixels = int64_t{task.batch} * task.out_height * task.out_width;
+  return image_rows * task.batch < kLargest && columns < kLargest && pixels < kLargest && task.border_entries() > 0;
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ struct TilePlan {
   constexpr int tiles() const { return bands * tiles_of_band; }
 };
 
-// The plan for a tile of this size; false where shared memory does not hold even a narrow band.
+// The plan for a tile of this size; false where shared memory does not hold even a narrow band, or a size is too large.
 bool plan_tiles(const ConvTask& task, const TileSize& tile, const Device& device, TilePlan& plan);
 
 // Which entry of kTiles, or -1 where none can be had: groups, and what does not fit.

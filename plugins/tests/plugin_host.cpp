@@ -163,6 +163,16 @@ HOST_API const char* host_creator_name(void* library, int i) {
   return static_cast<Library*>(library)->creators[static_cast<size_t>(i)]->getPluginName();
 }
 
+// The attributes that a creator asks a parser for: their names, types and counts, into `fields`. Returns how many there are.
+HOST_API int host_creator_fields(void* library, int i, host_field* fields, int room) {
+  const PluginFieldCollection* all = static_cast<Library*>(library)->creators[static_cast<size_t>(i)]->getFieldNames();
+  for (int32_t k = 0; k < all->nbFields && k < room; ++k) {
+    const PluginField& field = all->fields[k];
+    fields[k] = {field.name, static_cast<int32_t>(field.type), field.length, nullptr};
+  }
+  return all->nbFields;
+}
+
 // phase: 0 to build, 1 to run.
 HOST_API void* host_create(void* library, const char* op, const char* node, int phase, const host_field* fields,
                            int count) {
@@ -310,8 +320,15 @@ HOST_API void* host_restore(void* plugin) {
   return attached ? new Held{held->library, held->creator, std::move(attached)} : nullptr;
 }
 
+HOST_API void* host_clone(void* plugin) {
+  const auto* held = static_cast<Held*>(plugin);
+  std::unique_ptr<IPluginV3> copy(held->plugin->clone());
+  return copy ? new Held{held->library, held->creator, std::move(copy)} : nullptr;
+}
+
 HOST_API int host_set_tactic(void* plugin, int tactic) {
-  return runtime(static_cast<Held*>(plugin))->setTactic(tactic);
+  const auto* held = static_cast<Held*>(plugin);
+  return result(held, runtime(held)->setTactic(tactic));
 }
 
 HOST_API int host_shapes_changed(void* plugin, const host_tensor* tensors, int inputs, int outputs) {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,7 @@ LINEAR, HWC8, HWC = 0, 2, 8
 BUILD, RUN = 0, 1
 _MOST_OUTPUTS = 2
 _MOST_TACTICS = 16
+_MOST_FIELDS = 16
 
 
 class PluginError(Exception):
@@ -100,7 +101,7 @@ class PluginLibrary:
         self.host = ctypes.CDLL(str(host))
         for name in ("host_last_error", "host_creator_name", "host_timing_cache_id"):
             getattr(self.host, name).restype = ctypes.c_char_p
-        for name in ("host_open", "host_create", "host_restore"):
+        for name in ("host_open", "host_create", "host_restore", "host_clone"):
             getattr(self.host, name).restype = ctypes.c_void_p
         self.host.host_workspace.restype = ctypes.c_int64
         self._library = ctypes.c_void_p(self.host.host_open(str(plugin).encode()))
@@ -115,6 +116,12 @@ class PluginLibrary:
         """The ops that it has creators for."""
         count = self.host.host_creator_count(self._library)
         return [self.host.host_creator_name(self._library, i).decode() for i in range(count)]
+
+    def fields(self, op: str) -> dict[str, tuple[int, int]]:
+        """The attributes that it asks a parser for: name -> type and count."""
+        fields = (_Field * _MOST_FIELDS)()
+        count = self.host.host_creator_fields(self._library, self.ops().index(op), fields, _MOST_FIELDS)
+        return {field.name.decode(): (field.type, field.count) for field in fields[:count]}
 
     def create(self, op: str, attributes: Mapping[str, Array], node: str = "node", phase: int = BUILD) -> Plugin:
         """A plugin for a node. attributes: one-dimensional float32, int32 or int64 arrays."""
@@ -176,13 +183,71 @@ class Plugin:
 
     def restored(self) -> Plugin:
         """Another one, of the fields that this one stores, attached to a context."""
-        made = self._host.host_restore(self._handle)
+        return self._another("host_restore")
+
+    def clone(self) -> Plugin:
+        """A copy of it."""
+        return self._another("host_clone")
+
+    def _another(self, function: str) -> Plugin:
+        made = getattr(self._host, function)(self._handle)
         if not made:
             raise self._library.error()
         return Plugin(self._library, ctypes.c_void_p(made))
 
+    def set_tactic(self, tactic: int) -> None:
+        """0, or one of `tactics()`."""
+        self._check(self._host.host_set_tactic(self._handle, tactic))
+
+    def shapes_changed(self, tensors: Sequence[Tensor], inputs: int) -> None:
+        """What runs next has these shapes."""
+        self._check(self._host.host_shapes_changed(self._handle, _tensors(tensors), inputs, len(tensors) - inputs))
+
+    def formatted(self, tensors: Sequence[Tensor], inputs: int, *, channels_last: bool) -> list[Tensor]:
+        """The tensors in formats that the plugin takes together: channels last wherever it can be, or linear."""
+        chosen = list(tensors)
+        for position, tensor in enumerate(tensors):
+            last = {np.dtype(np.float32): HWC, np.dtype(np.float16): HWC8}.get(np.dtype(tensor.dtype), LINEAR)
+            for tensor_format in (last, LINEAR) if channels_last else (LINEAR,):
+                chosen[position] = replace(tensor, format=tensor_format)
+                if self.supports(position, chosen, inputs):
+                    break
+            else:
+                raise PluginError(f"no format for tensor {position}, {tensor.shape} {tensor.dtype}")
+        return chosen
+
+    def infer(
+        self, memory: Any, inputs: Sequence[Array], *, channels_last: bool = False, tactic: int = 0
+    ) -> list[Array]:
+        """All that TensorRT asks of a node: its outputs, their formats, its configuration, a run.
+
+        Args:
+            memory: A `Memory` of `plugins/cuda/driver.py`.
+            inputs: In the order of the op, channels first.
+            channels_last: Whether it is handed over, and asked for, channels last wherever it takes that.
+            tactic: 0, or one of `tactics()`.
+
+        Returns:
+            The outputs, channels first.
+        """
+        described = [Tensor.of(array) for array in inputs]
+        wanted = [*described, *self.outputs(described)]
+        tensors = self.formatted(wanted, len(inputs), channels_last=channels_last)
+        self.configure(tensors, len(inputs))
+        formats = {i: tensor.format for i, tensor in enumerate(tensors[: len(inputs)])}
+        stored = [_to_last(array) if formats[i] else array for i, array in enumerate(inputs)]
+        made = self.run(memory, stored, tensors[len(inputs) :], formats, tactic)
+        return [
+            np.ascontiguousarray(np.moveaxis(array, -1, 1)) if tensor.format else array
+            for array, tensor in zip(made, tensors[len(inputs) :], strict=True)
+        ]
+
     def run(
-        self, memory: Any, inputs: Sequence[Array], outputs: Sequence[Tensor], formats: Mapping[int, int] | None = None,
+        self,
+        memory: Any,
+        inputs: Sequence[Array],
+        outputs: Sequence[Tensor],
+        formats: Mapping[int, int] | None = None,
         tactic: int = 0,
     ) -> list[Array]:
         """Tells the shapes, and runs.
@@ -202,8 +267,8 @@ class Plugin:
             raw[i].data = memory.put(array)
         for i, array in enumerate(made, start=len(inputs)):
             raw[i].data = memory.poisoned(array)
-        self._check(self._host.host_set_tactic(self._handle, tactic))
-        self._check(self._host.host_shapes_changed(self._handle, raw, len(inputs), len(outputs)))
+        self.set_tactic(tactic)
+        self.shapes_changed(tensors, len(inputs))
         workspace = memory.poisoned(np.empty(max(self.workspace(tensors, len(inputs)), 256), np.uint8))
         self._check(
             self._host.host_run(self._handle, raw, len(inputs), len(outputs), ctypes.c_void_p(workspace), None)
@@ -222,6 +287,11 @@ class Plugin:
     def _check(self, status: int) -> None:
         if status:
             raise self._library.error()
+
+
+def _to_last(array: Array) -> Array:
+    """[N, C, H, W] -> [N, H, W, C]."""
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
 def _stored(tensor: Tensor) -> tuple[int, ...]:

@@ -6,7 +6,7 @@
 //
 // Found and reported, with kernel, block, thread and source line:
 //
-// - shared memory read before it is written, or while an asynchronous copy into it is under way;
+// - shared memory read before it is written, or touched while an asynchronous copy into it is under way;
 // - two threads that touch the same shared byte, one of them writing, with no barrier between them;
 // - shared or global memory touched outside what was allocated, or with a wrong alignment;
 // - two threads of one launch that write the same global byte, or one that reads what another wrote;
@@ -178,7 +178,7 @@ class SharedMemory {
       if (!shadow.write.before(now))
         return "reads shared byte " + std::to_string(offset + i) + " that thread " +
                std::to_string(shadow.write.thread) + " writes, with no barrier between them";
-      // Of several readers between two barriers, the last one of another warp is the one to remember.
+      // Of several readers between two barriers the last two are enough: a writer is not both of them.
       if (shadow.reads[0].thread >= 0 && shadow.reads[0].thread != now.thread) shadow.reads[1] = shadow.reads[0];
       shadow.reads[0] = now;
     }
@@ -189,6 +189,8 @@ class SharedMemory {
     std::string fault = check(offset, bytes);
     for (size_t i = 0; fault.empty() && i < bytes; ++i) {
       Shadow& shadow = shadow_[offset + i];
+      if (shadow.state == State::kCopying)
+        return "writes shared byte " + std::to_string(offset + i) + " while an asynchronous copy into it is under way";
       for (const Moment& earlier : {shadow.write, shadow.reads[0], shadow.reads[1]})
         if (!earlier.before(now))
           return "writes shared byte " + std::to_string(offset + i) + " that thread " + std::to_string(earlier.thread) +
@@ -216,9 +218,9 @@ class SharedMemory {
   };
 
   std::string check(size_t offset, size_t bytes) const {
-    if (offset + bytes > size())
-      return "touches shared bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " of " +
-             std::to_string(size());
+    if (offset > size() || bytes > size() - offset)
+      return "touches shared bytes " + std::to_string(static_cast<int64_t>(offset)) + " to " +
+             std::to_string(static_cast<int64_t>(offset + bytes)) + " of " + std::to_string(size());
     return offset % bytes == 0 ? "" : "touches shared memory not aligned to its " + std::to_string(bytes) + " bytes";
   }
 
@@ -421,8 +423,10 @@ class Block {
   void end_thread() {
     running_->ended = true;
     ++ended_;
-    if (fault_.empty() && at_barrier_ != 0)
-      fault_ = place(*running_, running_->site) + ": ends while others wait at a barrier";
+    for (const Thread& other : threads_)
+      if (fault_.empty() && other.wait == Wait::kBlock)
+        fault_ = place(other, other.site) + ": waits at a barrier that thread " + std::to_string(running_->index) +
+                 " never reaches";
     _longjmp(scheduler_, 1);
   }
 
