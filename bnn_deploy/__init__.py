@@ -5,6 +5,8 @@
     model = bd.load_model("birealnet")
     bd.export_onnx(model, example_inputs, "out/model.onnx")
     report = bd.check_parity(model, ["onnxruntime"], inputs)
+    rows = bd.benchmark("out/model.onnx", ["onnxruntime-float", "native-cpu"])
+    bd.build_engine("out/model.onnx", "out/model.engine")
 
 The names below are looked up when they are first used (PEP 562): `import bnn_deploy` alone imports neither torch nor
 onnx, so that the command line answers at once.
@@ -13,15 +15,17 @@ onnx, so that the command line answers at once.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from bnn_deploy import errors
 
 if TYPE_CHECKING:
     from bnn_deploy import bits, nn, opset
+    from bnn_deploy.benchmarking import benchmark
     from bnn_deploy.export import export_onnx
     from bnn_deploy.loading import load_model
     from bnn_deploy.pipeline import check_parity
+    from bnn_deploy.tensorrt.build import build_engine
 
 __version__ = "0.1.0"
 
@@ -39,29 +43,13 @@ __all__ = [
 ]
 
 _HOME_OF_FUNCTION = {
+    "benchmark": "bnn_deploy.benchmarking",
+    "build_engine": "bnn_deploy.tensorrt.build",
     "check_parity": "bnn_deploy.pipeline",
     "export_onnx": "bnn_deploy.export",
     "load_model": "bnn_deploy.loading",
 }
 _SUBMODULES = ("bits", "nn", "opset")
-
-
-def build_engine(*_arguments: object, **_options: object) -> NoReturn:
-    """Builds a TensorRT engine from an exported file.
-
-    Raises:
-        NotYetAvailable: Always, in this version.
-    """
-    raise errors.NotYetAvailable("bnn_deploy.build_engine", "run the exported file in ONNX Runtime")
-
-
-def benchmark(*_arguments: object, **_options: object) -> NoReturn:
-    """Measures the latency and throughput of runners.
-
-    Raises:
-        NotYetAvailable: Always, in this version.
-    """
-    raise errors.NotYetAvailable("bnn_deploy.benchmark", "time the exported file in ONNX Runtime yourself")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnn_deploy import __version__
-from bnn_deploy.cli import bench, doctor, export, inspect, later, models, parity, run, verify
+from bnn_deploy.cli import bench, doctor, engine, export, inspect, later, models, parity, run, verify
 
 # The order of `bnn-deploy --help`, which is the order of use.
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "parity": parity.parity,
     "verify": verify.verify,
     "bench": bench.bench,
+    "engine": engine.engine,
     "inspect": inspect.inspect,
     "doctor": doctor.doctor,
 }

@@ -11,7 +11,6 @@ from bnn_deploy.errors import NotYetAvailable
 # name -> (what it will do, what to do until then)
 LATER_COMMANDS = {
     "convert": ("Make a 1-bit file of anyone's ONNX file.", "export the PyTorch model with `bnn-deploy export`"),
-    "engine": ("Build a TensorRT engine.", "run the exported file with `bnn-deploy run`"),
 }
 
 # Whatever stands after such a command, the answer is the same.

@@ -29,6 +29,18 @@ class Buffer(Protocol):
         ...
 
 
+class Graph(Protocol):
+    """A CUDA graph."""
+
+    def capture(self, work: Callable[[], None]) -> None:
+        """Records what `work` puts on the stream, in place of what was recorded before."""
+        ...
+
+    def launch(self) -> None:
+        """Puts the recorded work on the stream."""
+        ...
+
+
 class Gpu(Protocol):
     """The current GPU, and one stream of it."""
 
@@ -56,6 +68,14 @@ class Gpu(Protocol):
 
     def synchronize(self) -> None:
         """Waits for the stream."""
+        ...
+
+    def new_graph(self) -> Graph:
+        """An empty graph of work on the stream.
+
+        Raises:
+            InputRefused: The package has no graphs.
+        """
         ...
 
 
@@ -103,6 +123,25 @@ class TorchGpu:
     def synchronize(self) -> None:
         self._stream.synchronize()
 
+    def new_graph(self) -> Graph:
+        return _TorchGraph(self._torch, self._stream)
+
+
+class _TorchGraph:
+    def __init__(self, torch: Any, stream: Any) -> None:
+        self._torch, self._stream = torch, stream
+        self._graph: Any = None
+
+    def capture(self, work: Callable[[], None]) -> None:
+        self._stream.synchronize()
+        self._graph = self._torch.cuda.CUDAGraph()
+        with self._torch.cuda.graph(self._graph, stream=self._stream):
+            work()
+
+    def launch(self) -> None:
+        with self._torch.cuda.stream(self._stream):
+            self._graph.replay()
+
 
 class _CudaPythonBuffer:
     def __init__(self, gpu: CudaPythonGpu, nbytes: int) -> None:
@@ -114,12 +153,12 @@ class _CudaPythonBuffer:
 
 
 class CudaPythonGpu:
-    """By NVIDIA's `cuda-python` (or `cuda-bindings`)."""
+    """By NVIDIA's `cuda-python` (or `cuda-bindings`). runtime: its module."""
 
     def __init__(self) -> None:
-        self._runtime = import_module("cuda.bindings.runtime")
+        self.runtime = import_module("cuda.bindings.runtime")
         device = self.call("cudaGetDevice")
-        kinds = self._runtime.cudaDeviceAttr
+        kinds = self.runtime.cudaDeviceAttr
         major = self.call("cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMajor, device)
         minor = self.call("cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMinor, device)
         self.compute_capability = f"{major}.{minor}"
@@ -131,9 +170,9 @@ class CudaPythonGpu:
         Raises:
             InputRefused: The status is an error.
         """
-        status, *results = getattr(self._runtime, function)(*arguments)
+        status, *results = getattr(self.runtime, function)(*arguments)
         if int(status) != 0:
-            _, text = self._runtime.cudaGetErrorString(status)
+            _, text = self.runtime.cudaGetErrorString(status)
             raise InputRefused("TensorRT", f"{function}: {text.decode()}", "a GPU and its driver")
         return results[0] if results else None
 
@@ -145,15 +184,39 @@ class CudaPythonGpu:
         return _CudaPythonBuffer(self, nbytes)
 
     def upload(self, array: NDArray[Any], buffer: Buffer) -> None:
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        kind = self.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.call("cudaMemcpyAsync", buffer.address, array.ctypes.data, array.nbytes, kind, self._stream)
 
     def download(self, buffer: Buffer, array: NDArray[Any]) -> None:
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        kind = self.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self.call("cudaMemcpyAsync", array.ctypes.data, buffer.address, array.nbytes, kind, self._stream)
 
     def synchronize(self) -> None:
         self.call("cudaStreamSynchronize", self._stream)
+
+    def new_graph(self) -> Graph:
+        return _CudaPythonGraph(self)
+
+
+class _CudaPythonGraph:
+    def __init__(self, gpu: CudaPythonGpu) -> None:
+        self._gpu = gpu
+        self._executable: Any = None
+
+    def capture(self, work: Callable[[], None]) -> None:
+        mode = self._gpu.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._gpu.call("cudaStreamBeginCapture", self._gpu.stream, mode)
+        try:
+            work()
+        finally:
+            graph = self._gpu.call("cudaStreamEndCapture", self._gpu.stream)
+        if self._executable is not None:
+            self._gpu.call("cudaGraphExecDestroy", self._executable)
+        self._executable = self._gpu.call("cudaGraphInstantiate", graph, 0)
+        self._gpu.call("cudaGraphDestroy", graph)
+
+    def launch(self) -> None:
+        self._gpu.call("cudaGraphLaunch", self._executable, self._gpu.stream)
 
 
 class _PyCudaBuffer:
@@ -190,6 +253,9 @@ class PyCudaGpu:
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def new_graph(self) -> Graph:
+        raise InputRefused("a CUDA graph", "pycuda has none", "PyTorch or cuda-python", "pip install cuda-python")
 
 
 _KINDS: tuple[tuple[str, Callable[[], Gpu]], ...] = (

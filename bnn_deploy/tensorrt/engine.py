@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
 
 from bnn_deploy.errors import CheckFailed, InputRefused
+from bnn_deploy.files import write_atomically
 from bnn_deploy.tensorrt.network import ParsedNetwork, parse
+from bnn_deploy.tensorrt.plugin import take_plugin_error
 from bnn_deploy.tensorrt.profiles import Profile, free_axes, input_shapes
 from bnn_deploy.tensorrt.sdk import load_sdk, logger, said, title
 
@@ -16,13 +20,44 @@ Progress = Callable[[str, int, int], None]
 """Called with a phase of the build, the steps done in it, and how many it has."""
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built.
+
+    Attributes:
+        workspace_bytes: How much memory a kernel may use beside its inputs and outputs; all there is where None.
+        timing_cache: A file of timings, read where it is there and written after the build.
+        version_compatible: Whether later versions of TensorRT may load the engine.
+        embed_plugin: Whether the plugin's library goes into the engine, which then runs where there is none.
+    """
+
+    workspace_bytes: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    embed_plugin: bool = False
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """What a build gives.
+
+    Attributes:
+        plan: The engine, as TensorRT's runtime of the same version deserializes it.
+        network: What it was built of.
+    """
+
+    plan: bytes
+    network: ParsedNetwork
+
+
 def build_serialized_engine(
     model: onnx.ModelProto,
     *,
     profiles: Sequence[Profile] = (),
-    workspace_bytes: int | None = None,
+    plugin: Path | None = None,
+    options: BuildOptions | None = None,
     progress: Progress | None = None,
-) -> bytes:
+) -> BuiltEngine:
     """Parses and builds.
 
     Float32 is computed as such: TF32, which TensorRT allows itself otherwise, rounds factors to 11 bits.
@@ -30,30 +65,53 @@ def build_serialized_engine(
     Args:
         model: An exported file. Its precision is that of the engine.
         profiles: One or more, each with a range for every free axis; none where no axis is free.
-        workspace_bytes: How much memory a kernel may use beside its inputs and outputs; all there is where None.
+        plugin: The library of our plugins; without it 1-bit layers are what their function bodies say.
+        options: See there.
         progress: Told how far the build is. What it raises, Ctrl-C included, ends the build and is raised here.
 
-    Returns:
-        The engine, as TensorRT's runtime of the same version deserializes it.
-
     Raises:
-        InputRefused: TensorRT cannot take a node, the profiles name other axes than those that are free, or the
-            workspace is no size.
+        InputRefused: TensorRT or the plugin cannot take a node, the profiles do not fit the model, or this version of
+            TensorRT does not have an option.
         CheckFailed: The build failed; with TensorRT's own message.
     """
-    if workspace_bytes is not None and workspace_bytes < 1:
-        raise InputRefused("the workspace", f"{workspace_bytes} bytes", "a positive number of bytes")
+    options = options or BuildOptions()
     shapes = _shapes_of_profiles(model, profiles)
     sdk = load_sdk()
-    parsed = parse(model)
+    parsed = parse(model, plugin)
     config = parsed.builder.create_builder_config()
     if hasattr(sdk.BuilderFlag, "TF32"):
         config.clear_flag(sdk.BuilderFlag.TF32)
-    if workspace_bytes is not None:
-        config.set_memory_pool_limit(sdk.MemoryPoolType.WORKSPACE, workspace_bytes)
+    cache = _configure(sdk, config, options, plugin)
     for number, inputs in enumerate(shapes):
         _add_profile(parsed.builder, config, number, inputs)
-    return _build(sdk, parsed, config, progress)
+    plan = _build(sdk, parsed, config, plugin, progress)
+    if cache is not None and options.timing_cache is not None:
+        write_atomically(options.timing_cache, bytes(cache.serialize()))
+    return BuiltEngine(plan, parsed)
+
+
+def _configure(sdk: Any, config: Any, options: BuildOptions, plugin: Path | None) -> Any:
+    """Sets the options; returns the timing cache, or None."""
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(sdk.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if options.version_compatible or options.embed_plugin:
+        if not hasattr(sdk.BuilderFlag, "VERSION_COMPATIBLE"):
+            raise InputRefused("--version-compatible", f"{title(sdk)} builds no such engines", fix="leave it out")
+        config.set_flag(sdk.BuilderFlag.VERSION_COMPATIBLE)
+    if options.embed_plugin:
+        if plugin is None or not hasattr(config, "plugins_to_serialize"):
+            found = "there is no plugin" if plugin is None else f"{title(sdk)} puts no plugin into an engine"
+            raise InputRefused("--embed-plugin", found, fix="leave it out")
+        config.plugins_to_serialize = [str(plugin)]
+    if options.timing_cache is None:
+        return None
+    if not hasattr(config, "create_timing_cache"):
+        raise InputRefused("--timing-cache", f"{title(sdk)} keeps no timings", fix="leave it out")
+    file = options.timing_cache
+    cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")
+    if cache is None or not config.set_timing_cache(cache, False):
+        raise InputRefused(f"--timing-cache {file}", "of another GPU or another version", fix="remove the file")
+    return cache
 
 
 def _shapes_of_profiles(model: onnx.ModelProto, profiles: Sequence[Profile]) -> list[Any]:
@@ -71,7 +129,7 @@ def _add_profile(builder: Any, config: Any, number: int, inputs: dict[str, Any])
         raise InputRefused(f"profile {number}", "TensorRT does not take it", "sizes that the model can have")
 
 
-def _build(sdk: Any, parsed: ParsedNetwork, config: Any, progress: Progress | None) -> bytes:
+def _build(sdk: Any, parsed: ParsedNetwork, config: Any, plugin: Path | None, progress: Progress | None) -> bytes:
     log = logger(sdk)
     log.take_errors()
     monitor = None
@@ -82,7 +140,9 @@ def _build(sdk: Any, parsed: ParsedNetwork, config: Any, progress: Progress | No
     if monitor is not None and monitor.error is not None:
         raise monitor.error
     if plan is None:
-        raise CheckFailed(f"{title(sdk)} could not build the engine: {said(log.take_errors())}")
+        refusal = take_plugin_error(plugin) if plugin is not None else ""
+        reason = f"the plugin does not take a layer: {refusal}" if refusal else said(log.take_errors())
+        raise CheckFailed(f"{title(sdk)} could not build the engine: {reason}")
     return bytes(plan)
 
 

@@ -73,7 +73,7 @@ class LoadedEngine:
 
 
 class Execution:
-    """A context of an engine, with buffers that grow as shapes do. Not to be used by two threads at once; make one each.
+    """A context of an engine, with buffers that grow as shapes do. Not for two threads at once: make one for each.
 
     Args:
         loaded: The engine.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import helper
 
+from bnn_deploy import opset
 from bnn_deploy.errors import CheckFailed, InputRefused
 from bnn_deploy.tensorrt.inline import inline_functions
-from bnn_deploy.tensorrt.plugin import plugin_ops
+from bnn_deploy.tensorrt.plugin import NAMESPACE, VERSION, load_plugin, plugin_ops, take_plugin_error
 from bnn_deploy.tensorrt.sdk import load_sdk, logger, make_builder, said, title
 
 
@@ -31,27 +34,51 @@ class ParsedNetwork:
     parser: Any
 
 
-def parse(model: onnx.ModelProto) -> ParsedNetwork:
+def parse(model: onnx.ModelProto, plugin: Path | None = None) -> ParsedNetwork:
     """Has TensorRT read a model.
 
     Args:
-        model: An exported file. Ops of ours go to their plugin where one is registered, else to their function body.
+        model: An exported file.
+        plugin: The library of our plugins. With it, each of our ops that it serves becomes a plugin layer; without it,
+            all become what their function bodies say, with float weights.
 
     Raises:
-        InputRefused: TensorRT cannot take a node; the message names it, its op, and what TensorRT says.
-        CheckFailed: TensorRT reads a shape otherwise than ONNX does, or does not start.
+        InputRefused: TensorRT or the plugin cannot take a node; the message names it, its op, and what they say.
+        CheckFailed: TensorRT reads a shape otherwise than ONNX does, takes a function body where there is a plugin, or
+            does not start.
     """
     sdk = load_sdk()
     builder = make_builder(sdk)
-    standard = inline_functions(model, plugin_ops=plugin_ops(sdk))
+    if plugin is not None:
+        load_plugin(plugin)
+        take_plugin_error(plugin)
+    standard = inline_functions(model, plugin_ops=plugin_ops(sdk) if plugin is not None else ())
+    for node in plugin_nodes(standard):
+        node.attribute.append(helper.make_attribute("plugin_version", VERSION))
+        node.attribute.append(helper.make_attribute("plugin_namespace", NAMESPACE))
     network = builder.create_network(_network_flags(sdk))
     parser = sdk.OnnxParser(network, logger(sdk))
     if not parser.parse(standard.SerializeToString()):
-        raise _refusal(sdk, parser)
+        raise _refusal(sdk, parser, take_plugin_error(plugin) if plugin is not None else "")
+    _check_plugin_layers(sdk, network, standard)
     misread = next(_misread_shapes(network, standard), None)
     if misread is not None:
         raise CheckFailed(f"{title(sdk)} misreads the model: {misread}")
     return ParsedNetwork(standard, builder, network, parser)
+
+
+def plugin_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that are left to plugins."""
+    return [node for node in model.graph.node if node.domain == opset.DOMAIN]
+
+
+def _check_plugin_layers(sdk: Any, network: Any, model: onnx.ModelProto) -> None:
+    """A fallback is silent, and slow."""
+    kinds = {network.get_layer(index).name: network.get_layer(index).type for index in range(network.num_layers)}
+    for node in plugin_nodes(model):
+        if kinds.get(node.name) != sdk.LayerType.PLUGIN_V3:
+            found = kinds[node.name].name if node.name in kinds else "no layer of that name"
+            raise CheckFailed(f"{node.name} ({node.op_type}): {title(sdk)} made {found} of it, and no plugin layer")
 
 
 def _network_flags(sdk: Any) -> int:
@@ -60,13 +87,15 @@ def _network_flags(sdk: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _refusal(sdk: Any, parser: Any) -> InputRefused:
-    """The first node that the parser could not take, and how many more there are."""
+def _refusal(sdk: Any, parser: Any, plugin_error: str) -> InputRefused:
+    """The first node that the parser could not take, what our plugin says to it, and how many more there are."""
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     if not errors:
         return InputRefused("the model", f"{title(sdk)} cannot parse it: {said(logger(sdk).take_errors())}")
     first = errors[0]
     reason = f"{first.code().name}: {' '.join(first.desc().split())} [{first.func()}]"
+    if plugin_error:
+        return InputRefused(_where(first), f"the plugin does not take it: {plugin_error}")
     others = {error.node() for error in errors} - {first.node()}
     more = f", and {len(others)} more" if others else ""
     return InputRefused(_where(first), f"{title(sdk)} cannot take it: {reason}{more}")

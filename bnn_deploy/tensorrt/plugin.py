@@ -18,11 +18,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bnn_deploy import opset
 from bnn_deploy.errors import CheckFailed, InputRefused
 from bnn_deploy.tensorrt.sdk import load_sdk, logger, said, title
 
 VARIABLE = "BNN_DEPLOY_TENSORRT_PLUGIN"
 VERSION = "1"  # of the plugins, as a node's attribute `plugin_version` names it
+NAMESPACE = ""  # likewise, `plugin_namespace`
 FILE_NAME = "bnn_deploy_tensorrt.dll" if sys.platform == "win32" else "libbnn_deploy_tensorrt.so"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -74,6 +76,10 @@ def load_plugin(path: Path) -> None:
     log.take_errors()
     if sdk.get_plugin_registry().load_library(str(path)) is None:
         raise CheckFailed(f"{title(sdk)} does not load {path}: {said(log.take_errors())}")
+    versions = {creator.plugin_version for creator in _creators(sdk) if creator.name == opset.PACKED_CONV2D}
+    if VERSION not in versions:
+        found = f"plugins of version {', '.join(sorted(versions)) or 'unknown'}"
+        raise InputRefused(str(path), found, f"version {VERSION}", "make plugins")
 
 
 def take_plugin_error(path: Path) -> str:
@@ -85,6 +91,9 @@ def take_plugin_error(path: Path) -> str:
 
 def plugin_ops(sdk: Any) -> set[str]:
     """The op types that some plugin in the registry serves."""
+    return {creator.name for creator in _creators(sdk)}
+
+
+def _creators(sdk: Any) -> list[Any]:
     registry = sdk.get_plugin_registry()
-    creators = registry.all_creators if hasattr(registry, "all_creators") else registry.plugin_creator_list
-    return {creator.name for creator in creators}
+    return list(registry.all_creators if hasattr(registry, "all_creators") else registry.plugin_creator_list)

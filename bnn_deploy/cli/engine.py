@@ -1,0 +1,142 @@
+"""`bnn-deploy engine`: a TensorRT engine of an exported file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bnn_deploy.cli import output
+from bnn_deploy.cli.files import model_file
+from bnn_deploy.errors import InputRefused
+
+if TYPE_CHECKING:
+    from bnn_deploy.tensorrt.metadata import EngineMetadata
+    from bnn_deploy.tensorrt.profiles import Profile
+
+MIB = 1024 * 1024
+
+
+def engine(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file, or a folder that export wrote.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The engine; by default beside the model, as model.engine."),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=MIN,OPT,MAX[;...]",
+            help="Sizes to serve, as 'batch=1,8,32'; may be repeated. Default: a free batch is 1,8,32.",
+        ),
+    ] = None,
+    workspace: Annotated[int | None, typer.Option(min=1, metavar="MIB", help="Scratch memory of a kernel.")] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Timings, kept from one build to the next.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Let later versions of TensorRT load the engine.")
+    ] = False,
+    embed_plugin: Annotated[
+        bool, typer.Option("--embed-plugin", help="Put the plugin's library into the engine.")
+    ] = False,
+    plugin: Annotated[
+        bool, typer.Option("--plugin/--no-plugin", help="Without, 1-bit layers are float, and slow.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print the engine's metadata as JSON.")] = False,
+) -> int:
+    """Build a TensorRT engine, its 1-bit layers run by our plugin."""
+    from bnn_deploy.tensorrt.build import build_engine
+    from bnn_deploy.tensorrt.engine import BuildOptions
+
+    path = model_file(file)
+    target = out if out is not None else path.with_suffix(".engine")
+    if target.is_dir():
+        raise InputRefused(f"--out {target}", "a folder", "the name of a file", f"--out {target / 'model.engine'}")
+    options = BuildOptions(
+        workspace_bytes=workspace * MIB if workspace is not None else None,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        embed_plugin=embed_plugin,
+    )
+    profiles = [parse_profile(text) for text in profile or []]
+    with _Progress() as progress:
+        metadata = build_engine(
+            path, target, profiles=profiles, use_plugin=plugin, options=options, progress=progress.tell
+        )
+    if json:
+        output.print_json(asdict(metadata))
+        return 0
+    print_summary(target, metadata)
+    return 0
+
+
+def parse_profile(text: str) -> Profile:
+    """`batch=1,8,32;height=224,224,448` -> the sizes of each axis; one number stands for all three.
+
+    Raises:
+        InputRefused: It does not read so.
+    """
+    from bnn_deploy.tensorrt.profiles import SizeRange
+
+    profile = {}
+    for part in text.split(";"):
+        axis, _, sizes = part.partition("=")
+        try:
+            numbers = [int(number) for number in sizes.split(",")]
+        except ValueError:
+            numbers = []
+        if not axis.strip() or len(numbers) not in (1, 3):
+            raise InputRefused(f"--profile {text!r}", f"{part!r}", "AXIS=MIN,OPT,MAX", "--profile 'batch=1,8,32'")
+        profile[axis.strip()] = SizeRange(*(numbers * 3 if len(numbers) == 1 else numbers))
+    return profile
+
+
+def print_summary(path: Path, metadata: EngineMetadata) -> None:
+    """What was built, layer by layer."""
+    rows = [
+        {
+            "layer": layer["name"],
+            "kind": layer["kind"].lower(),
+            "outputs": ", ".join(f"{out['type'].lower()} {_shape(out['shape'])}" for out in layer["outputs"]),
+            "constant bytes": f"{layer['constant_bytes']:,}",
+        }
+        for layer in metadata.layers
+    ]
+    output.print_table(("layer", "kind", "outputs", "constant bytes"), rows, right=("constant bytes",))
+    plugins = sum(layer["kind"].startswith("PLUGIN") for layer in metadata.layers)
+    typer.echo(f"{len(rows)} layers, {plugins} of them our plugins; {metadata.precision}")
+    for profile in metadata.profiles:
+        typer.echo("profile: " + "; ".join(f"{axis} {'..'.join(map(str, sizes))}" for axis, sizes in profile.items()))
+    typer.echo(f"{path}: {path.stat().st_size:,} bytes, for {metadata.sdk} {metadata.sdk_version}")
+
+
+def _shape(sizes: list[int]) -> str:
+    return "x".join("?" if size < 0 else str(size) for size in sizes)
+
+
+class _Progress:
+    """A bar for the phase that the builder is in."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def tell(self, phase: str, done: int, steps: int) -> None:
+        """How far the build is."""
+        if phase not in self._tasks:
+            self._tasks[phase] = self._progress.add_task(phase, total=steps)
+        self._progress.update(self._tasks[phase], completed=done, total=steps, visible=done < steps)
