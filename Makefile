@@ -20,15 +20,19 @@ CLANG_FORMAT := $(shell command -v clang-format)
 
 TEST_PROCESSES ?= 2
 PLUGINS := build/plugins
+ARM_COMPILER ?= aarch64-linux-gnu-g++
+ARM_EMULATOR ?= qemu-aarch64
+RESULTS := benchmarks/cpu/results
+EXPORT = $(BIN)/bnn-deploy export '$(MODEL)' -o '$(OUT)' $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)')
 
-ifneq ($(filter export train,$(MAKECMDGOALS)),)
+ifneq ($(filter export parity train,$(MAKECMDGOALS)),)
 ifeq ($(MODEL),)
-$(error MODEL is missing; for example: make $(filter export train,$(MAKECMDGOALS)) MODEL=birealnet)
+$(error MODEL is missing; for example: make $(firstword $(filter export parity train,$(MAKECMDGOALS))) MODEL=birealnet)
 endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers clean
+.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers test-arm test-gpu bench-gpu gpu-library clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -45,16 +49,23 @@ $(STAMP): pyproject.toml requirements/runtime.txt requirements/dev.txt requireme
 	@touch $@
 
 export: $(STAMP)  ## PyTorch to OUT/model.onnx and OUT/report.json, checked for parity
-	$(BIN)/bnn-deploy export '$(MODEL)' -o '$(OUT)' $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(ARGS)
+	$(EXPORT) $(ARGS)
 
 engine: $(STAMP)  ## a TensorRT engine (a later version)
 	$(BIN)/bnn-deploy engine '$(OUT)' $(ARGS)
 
-parity: $(STAMP)  ## compare runners on an exported file (a later version)
+parity: $(STAMP) native-if-possible  ## compare runners with the PyTorch model; exports it first where OUT has no file
+	test -f '$(OUT)/model.onnx' || $(EXPORT)
 	$(BIN)/bnn-deploy parity '$(OUT)' $(ARGS)
 
-bench: $(STAMP)  ## measure latency and throughput (a later version)
+bench: $(STAMP) native-if-possible  ## measure runners on MODEL; without MODEL, the project's own set
+ifneq ($(MODEL),)
+	test -f '$(OUT)/model.onnx' || $(EXPORT)
 	$(BIN)/bnn-deploy bench '$(OUT)' $(ARGS)
+else
+	$(BIN)/python benchmarks/cpu/bench_layers.py --json $(RESULTS)/layers-$(shell date +%F).json
+	$(BIN)/python benchmarks/cpu/bench_zoo.py --json $(RESULTS)/zoo-$(shell date +%F).json $(ARGS)
+endif
 
 train: $(STAMP)  ## train the shipped weights of MODEL again, on handwritten digits
 	$(BIN)/python -m bnn_deploy.train '$(MODEL)' $(ARGS)
@@ -74,21 +85,76 @@ format: $(STAMP)  ## bring the sources into shape
 	$(if $(and $(CLANG_FORMAT),$(CPP_SOURCES)),clang-format -i $(CPP_SOURCES))
 
 # Ninja where there is one, else whatever cmake finds; both rebuild no more than has changed.
-plugins:  ## build the native library, with g++ or clang++ and cmake
+# The kernels for GPUs where there is an nvcc, in the environment's packages or on PATH; for tests on the host everywhere.
+NVCC = $(firstword $(wildcard .venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc) $(shell command -v nvcc))
+CUDA_ARGS = -DBNN_CUDA_HOST=ON -DBNN_CUDA=$(if $(NVCC),ON -DCMAKE_CUDA_COMPILER=$(abspath $(NVCC)) \
+  -DBNN_PYTHON=$(abspath $(if $(wildcard $(BIN)/python),$(BIN)/python,$(shell command -v $(PYTHON)))),OFF)
+plugins:  ## build the native libraries, with g++ or clang++ and cmake, and nvcc where there is one
 	@command -v cmake >/dev/null || { echo "make plugins: cmake is missing; install it with the system's packages" >&2; exit 2; }
-	@cmake -S plugins -B $(PLUGINS) $(if $(shell command -v ninja),-G Ninja) $(PLUGIN_ARGS) >/dev/null
+	@$(if $(NVCC),,echo "no nvcc: going on without the kernels for GPUs; pip install nvidia-cuda-nvcc nvidia-cuda-runtime" >&2)
+	@cmake -S plugins -B $(PLUGINS) $(if $(shell command -v ninja),-G Ninja) $(CUDA_ARGS) $(PLUGIN_ARGS) >/dev/null
 	cmake --build $(PLUGINS) --parallel $(TEST_PROCESSES)
 
 # The kernels under the sanitizers for memory and for threads. The ONNX Runtime tests run with the first one loaded too;
-# not so the comparison with OpenVINO, which loads libraries in a way that the sanitizer forbids.
+# not so the comparison with OpenVINO, which loads libraries in a way that the sanitizer forbids. The GPU's kernels run with
+# it in their executor; what is wrong on purpose, or runs a compiler, does without.
+WITHOUT_SANITIZER = $(patsubst %,--ignore tests/plugins/cuda/test_%.py,check_sass executor planted)
 LIBASAN = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
 test-sanitizers: $(STAMP)
 	@for kind in address thread; do \
-	  cmake -S plugins -B $(PLUGINS)-$$kind $(if $(shell command -v ninja),-G Ninja) -DBNN_SANITIZE=$$kind >/dev/null && \
-	  cmake --build $(PLUGINS)-$$kind --parallel $(TEST_PROCESSES) && $(PLUGINS)-$$kind/concurrent_runs || exit 1; done
+	  cmake -S plugins -B $(PLUGINS)-$$kind $(if $(shell command -v ninja),-G Ninja) -DBNN_SANITIZE=$$kind \
+	  -DBNN_CUDA_HOST=$$(test $$kind = address && echo ON || echo OFF) >/dev/null && \
+	  cmake --build $(PLUGINS)-$$kind --parallel $(TEST_PROCESSES) && $(PLUGINS)-$$kind/concurrent_runs && \
+	  $(PLUGINS)-$$kind/kernel_checks || exit 1; done
 	BNN_DEPLOY_NATIVE_LIBRARY=$(PLUGINS)-address/libbnn_deploy_ort.so LD_PRELOAD="$(LIBASAN)" \
+	  BNN_CUDA_LIBRARY=$(PLUGINS)-address/cuda/host/libbnn_deploy_cuda_host.so \
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 $(BIN)/pytest -q -rs -p no:cacheprovider tests/plugins \
-	  --ignore tests/plugins/test_openvino.py
+	  --ignore tests/plugins/test_openvino.py $(WITHOUT_SANITIZER)
+
+# On a machine with a GPU: needs nvcc, cmake, g++ and a Python with NumPy, pytest and hypothesis, and no .venv. PyTorch, where
+# it is there, is what bench-gpu compares with. GPU_ARCHITECTURE is 90 for compute capability 9.0.
+GPU := build/gpu
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(abspath $(BIN)/python),$(PYTHON))
+GPU_ARCHITECTURE ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
+GPU_LIBRARY := $(GPU)/cuda/libbnn_deploy_cuda.so
+GPU_PROGRAMS := $(patsubst benchmarks/gpu/%.cu,$(GPU)/programs/%,$(wildcard benchmarks/gpu/*.cu))
+GPU_RESULTS ?= benchmarks/gpu/results
+COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null)
+# wgmma is in no architecture but 9.0 with an a.
+GPU_EXACT = $(GPU_ARCHITECTURE)$(if $(filter 90,$(GPU_ARCHITECTURE)),a)
+
+test-gpu: gpu-library
+	BNN_CUDA_LIBRARY=$(abspath $(GPU_LIBRARY)) PYTHONPATH=. $(GPU_PYTHON) -m pytest -q -rs tests/plugins/cuda $(ARGS)
+	PYTHONPATH=. $(GPU_PYTHON) plugins/cuda/sanitize.py $(GPU_LIBRARY)
+
+bench-gpu: gpu-library $(GPU_PROGRAMS)
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu/bench_gpu.py --library $(GPU_LIBRARY) --programs $(GPU)/programs \
+	  --output '$(GPU_RESULTS)' --commit '$(COMMIT)' $(ARGS)
+
+gpu-library:
+	@for tool in cmake '$(NVCC)'; do command -v "$$tool" >/dev/null || { echo \
+	  "kernels for a GPU: cmake or nvcc is missing; nvcc is looked for on PATH and in .venv" >&2; exit 2; }; done
+	@test -n '$(GPU_ARCHITECTURE)' || { echo \
+	  "kernels for a GPU: nvidia-smi finds none; GPU_ARCHITECTURE=90 builds for one that is elsewhere" >&2; exit 2; }
+	@cmake -S plugins -B $(GPU) $(if $(shell command -v ninja),-G Ninja) -DBNN_CUDA=ON \
+	  -DCMAKE_CUDA_COMPILER=$(abspath $(NVCC)) -DCMAKE_CUDA_ARCHITECTURES=$(GPU_ARCHITECTURE)-real \
+	  -DBNN_PYTHON=$(shell command -v $(GPU_PYTHON)) >/dev/null
+	cmake --build $(GPU) --target bnn_deploy_cuda --parallel $(shell nproc)
+
+$(GPU)/programs/%: benchmarks/gpu/%.cu benchmarks/gpu/measure.cuh plugins/cuda/ptx.cuh
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++17 -O3 -I plugins -gencode arch=compute_$(GPU_EXACT),code=sm_$(GPU_EXACT) -o $@ $<
+
+# The kernels for 64-bit ARM, cross-compiled and run under an emulator.
+test-arm:
+	@for tool in cmake $(ARM_COMPILER) $(ARM_EMULATOR); do command -v $$tool >/dev/null || { echo \
+	  "make test-arm: $$tool is missing; on Debian: apt-get install cmake g++-aarch64-linux-gnu qemu-user" >&2; exit 2; }; done
+	@cmake -S plugins -B $(PLUGINS)-arm $(if $(shell command -v ninja),-G Ninja) -DBNN_TESTS=ON \
+	  -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM_COMPILER) \
+	  -DCMAKE_EXE_LINKER_FLAGS=-static >/dev/null
+	cmake --build $(PLUGINS)-arm --parallel $(TEST_PROCESSES)
+	$(ARM_EMULATOR) $(PLUGINS)-arm/concurrent_runs
+	$(ARM_EMULATOR) $(PLUGINS)-arm/kernel_checks
 
 # For targets that do without the library, only slower: says so, and goes on.
 native-if-possible:

@@ -85,6 +85,15 @@ def _read_one(path: Path, value: onnx.ValueInfoProto, preprocessing: Preprocessi
             found = f"several arrays ({', '.join(arrays) or 'none'})"
             raise InputRefused(str(path), found, "one array, or a single .npz file with all inputs by name")
         return _as_float32(str(path), arrays[""])
+    return read_image(path, value, preprocessing)
+
+
+def read_image(path: Path, value: onnx.ValueInfoProto, preprocessing: Preprocessing | None) -> NDArray[np.float32]:
+    """Reads one image as the input `value` of a network takes it: [1, C, H, W] float32.
+
+    Raises:
+        InputRefused: No image, an input without a fixed image size, or nothing says how images are normalised.
+    """
     sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
     if len(sizes) != 4 or not all(sizes[1:]):
         raise InputRefused(str(path), "an image, and the network's input has no fixed image size", "an .npy file")

@@ -6,9 +6,8 @@ import json
 import platform
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,36 +21,26 @@ from torch import nn
 
 import bnn_deploy
 from bnn_deploy import digits
-from bnn_deploy.errors import BnnDeployError, InputRefused
+from bnn_deploy.accuracy import accuracy
+from bnn_deploy.errors import InputRefused
 from bnn_deploy.export.onnx_export import ExportedFile, export_onnx
 from bnn_deploy.export.request import ExportRequest
-from bnn_deploy.export.supervise import MODEL, OUTCOME, REPORT, REQUEST, STAGE
+from bnn_deploy.export.supervise import MODEL, REPORT
+from bnn_deploy.export.worker import Progress, serve
 from bnn_deploy.feeds import Preprocessing
-from bnn_deploy.files import write_atomically
+from bnn_deploy.files import sha256, write_atomically
 from bnn_deploy.inspection import inspect_file
+from bnn_deploy.labelled import held_out_digits
 from bnn_deploy.loading import LoadedModel, load
 from bnn_deploy.models import IMAGENET, catalogue
-from bnn_deploy.native import find_library
 from bnn_deploy.nn.sign_zero import set_sign_zero
 from bnn_deploy.parity import RunnerResult, check
-from bnn_deploy.runners.base import Runner
-from bnn_deploy.runners.native_cpu import NativeCpuRunner
-from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from bnn_deploy.runners.catalogue import exported_runners, factories
 from bnn_deploy.runners.pytorch import PyTorchRunner
-from bnn_deploy.runners.reference import ReferenceRunner
 from bnn_deploy.samples import random_samples, sample_count
 
-RUNNERS: dict[str, Callable[[onnx.ModelProto], Runner]] = {
-    "onnxruntime": OnnxRuntimeRunner,
-    "onnxruntime-unoptimised": lambda model: OnnxRuntimeRunner(model, optimise=False),
-    "native-cpu": NativeCpuRunner,
-    "reference": ReferenceRunner,
-}
 PARITY_DIGITS = 32
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-ACCURACY_BATCH = 100
-
-Progress = Callable[[str], None]
 
 
 def check_parity(
@@ -61,7 +50,7 @@ def check_parity(
 
     Args:
         model: A module built of `bnn_deploy.nn`.
-        runners: Names out of `RUNNERS`.
+        runners: Names out of `runners.catalogue.RUNNERS`.
         inputs: One array for each input, [N, C, *spatial] float32, N samples.
 
     Returns:
@@ -71,9 +60,7 @@ def check_parity(
         InputRefused: The model cannot be exported, or a runner is not known.
     """
     arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
-    unknown = [name for name in runners if name not in RUNNERS]
-    if unknown:
-        raise InputRefused("check_parity", f"runners {unknown}", f"names out of {', '.join(RUNNERS)}")
+    factories("check_parity", runners)  # refuses an unknown one before the export
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
         export_onnx(model, [torch.from_numpy(array[:1].copy()) for array in arrays], path)
@@ -87,16 +74,7 @@ def export_and_check(request: ExportRequest, folder: Path, progress: Progress) -
         The report. `passed` says whether parity holds.
     """
     progress(f"loading {request.model}")
-    loaded = load(
-        request.model,
-        checkpoint=request.checkpoint,
-        kwargs=request.kwargs,
-        sys_path=request.sys_path,
-        prepare=request.prepare,
-        trust_checkpoint=request.trust_checkpoint,
-        seed=request.seed,
-    )
-    changed = set_sign_zero(loaded.module, request.sign_zero) if request.sign_zero != "auto" else 0
+    loaded, changed = load_request(request)
     shapes = _input_shapes(request, loaded)
     generator = torch.Generator().manual_seed(request.seed)
     examples = [torch.randn(shape, generator=generator) for shape in shapes]
@@ -108,24 +86,39 @@ def export_and_check(request: ExportRequest, folder: Path, progress: Progress) -
         folder / MODEL,
         dynamic=request.dynamic,
         exporter=request.exporter,
+        precision=request.precision,
         metadata=_preprocessing(loaded),
     )
     progress("checking parity with PyTorch, layer by layer and end to end")
     on_digits = loaded.weights == "shipped" and _takes_digits(shapes, request) and digits.available()
     inputs, source = _parity_inputs(shapes, request, on_digits)
     results = _parity(loaded.module, exported.path, exported_runners(), inputs)
-    accuracy = None
+    on_held_out = None
     if on_digits:
         progress("running the held-out digits")
-        accuracy = _accuracy(loaded.module, exported.path, request.dynamic != "none")
-    report = _report(request, loaded, shapes, changed, exported, results, source, accuracy)
+        on_held_out = _accuracy(loaded.module, exported.path)
+    report = _report(request, loaded, shapes, changed, exported, results, source, on_held_out)
     write_atomically(folder / REPORT, json.dumps(report, indent=2).encode())
     return report
 
 
-def exported_runners() -> list[str]:
-    """The runners that an exported file is checked on: stock ONNX Runtime, and the native library where it is built."""
-    return ["onnxruntime", *(["native-cpu"] if find_library() is not None else [])]
+def load_request(request: ExportRequest) -> tuple[LoadedModel, int]:
+    """The PyTorch model that `request` names, as it is exported, and how many layers took another sign of 0 for that.
+
+    Raises:
+        InputRefused: It cannot be loaded.
+    """
+    loaded = load(
+        request.model,
+        checkpoint=request.checkpoint,
+        kwargs=request.kwargs,
+        sys_path=request.sys_path,
+        prepare=request.prepare,
+        trust_checkpoint=request.trust_checkpoint,
+        seed=request.seed,
+    )
+    changed = set_sign_zero(loaded.module, request.sign_zero) if request.sign_zero != "auto" else 0
+    return loaded, changed
 
 
 def _input_shapes(request: ExportRequest, loaded: LoadedModel) -> list[list[int]]:
@@ -199,22 +192,16 @@ def _parity(
     names = [value.name for value in proto.graph.input]
     reference = PyTorchRunner(model, names, [value.name for value in proto.graph.output])
     feeds = dict(zip(names, inputs, strict=True))
-    return check(reference, proto, {name: RUNNERS[name] for name in runners}, feeds)
+    return check(reference, proto, factories("runners", runners), feeds)
 
 
-def _accuracy(model: nn.Module, path: Path, batched: bool) -> dict[str, Any]:
-    """Top-1 on the held-out digits, PyTorch and the exported file side by side."""
-    images, labels = digits.held_out()
+def _accuracy(model: nn.Module, path: Path) -> dict[str, Any]:
+    """PyTorch and the exported file side by side on the held-out digits."""
     proto = onnx.load(str(path))
     names, outputs = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
-    size = ACCURACY_BATCH if batched else 1
-    chosen: dict[str, NDArray[Any]] = {}
-    for runner in (PyTorchRunner(model, names, outputs), *(RUNNERS[name](proto) for name in exported_runners())):
-        batches = (images[first : first + size] for first in range(0, len(images), size))
-        chosen[runner.name] = np.concatenate([runner.infer({names[0]: b})[outputs[0]].argmax(axis=1) for b in batches])
-    top1 = {name: float((classes == labels).mean()) for name, classes in chosen.items()}
-    disagreements = max(int((chosen["pytorch"] != classes).sum()) for classes in chosen.values())
-    return {"dataset": digits.SOURCE, "samples": len(labels), "top1": top1, "disagreements": disagreements}
+    made = {name: make(proto) for name, make in factories("accuracy", exported_runners()).items()}
+    result = accuracy({"pytorch": PyTorchRunner(model, names, outputs), **made}, held_out_digits(proto))
+    return result.to_json()
 
 
 def _report(
@@ -225,12 +212,14 @@ def _report(
     exported: ExportedFile,
     results: Mapping[str, RunnerResult],
     source: str,
-    accuracy: dict[str, Any] | None,
+    on_held_out: dict[str, Any] | None,
 ) -> dict[str, Any]:
     inspection = inspect_file(exported.path)
     failures = [f"{name}: {failure}" for name, result in results.items() for failure in result.failures]
     return {
         "model": request.model,
+        "request": request.located().to_json(),
+        "sha256": sha256(exported.path),
         "passed": not failures,
         "failures": failures,
         "weights": loaded.weights,
@@ -245,40 +234,21 @@ def _report(
         **inspection.to_json(),
         "parity_inputs": source,
         "parity": {name: result.to_json() for name, result in results.items()},
-        "accuracy": accuracy,
+        "accuracy": on_held_out,
         "passes": [asdict(record) for record in exported.records],
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this package, of Python, and of what the arithmetic is done with."""
     packages = {name: version(name) for name in ("torch", "onnx", "onnxruntime", "numpy")}
     return {"bnn_deploy": bnn_deploy.__version__, "python": platform.python_version(), **packages}
 
 
 def main(folder: Path) -> int:
     """Reads the request from `folder`, does it, and writes the outcome there. The parent process reads it."""
-    started = time.monotonic()
-
-    def progress(stage: str) -> None:
-        (folder / STAGE).write_text(stage)
-        print(f"[{time.monotonic() - started:5.1f} s] {stage}", file=sys.stderr, flush=True)
-
-    request = ExportRequest(**json.loads((folder / REQUEST).read_text()))
-    outcome: dict[str, Any] = {"report": None, "error": None}
-    try:
-        outcome["report"] = export_and_check(request, folder, progress)
-    except InputRefused as error:
-        outcome["error"] = {
-            "kind": "refused",
-            **{key: getattr(error, key) for key in ("where", "found", "wanted", "fix")},
-        }
-    except BnnDeployError as error:
-        outcome["error"] = {"kind": "failed", "message": str(error)}
-    except Exception:
-        outcome["error"] = {"kind": "internal", "message": traceback.format_exc()}
-    write_atomically(folder / OUTCOME, json.dumps(outcome).encode())
-    return 0
+    return serve(folder, lambda request, work, progress: export_and_check(ExportRequest(**request), work, progress))
 
 
 if __name__ == "__main__":

@@ -94,3 +94,32 @@ def deployed(networks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
         return Deployed(module, path, dict(zip(names, arrays, strict=True)))
 
     return export
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a golden bundle of an exported network, or of a changed copy of the file, and returns its folder."""
+
+    def write(
+        given: Deployed,
+        model: Any = None,
+        *,
+        folder: Path | None = None,
+        feeds: dict[str, Any] | None = None,
+        finite: bool = True,
+        change: Callable[[Any], Any] = lambda recording: recording,
+    ) -> Path:
+        from bnn_deploy.parity.golden import GoldenCase, write_golden
+        from bnn_deploy.parity.inputs import InputCase
+        from bnn_deploy.runners.pytorch import PyTorchRunner
+
+        model = model if model is not None else given.proto()
+        feeds = feeds if feeds is not None else given.feeds
+        names = [value.name for value in model.graph.input]
+        recording = PyTorchRunner(given.module, names, [value.name for value in model.graph.output]).record(feeds)
+        cases = [GoldenCase(InputCase("samples", "random", feeds, finite), change(recording))]
+        folder = folder or tmp_path / "golden"
+        write_golden(folder, model, cases, description="a test", versions={"x": "1"})
+        return folder
+
+    return write

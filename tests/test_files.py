@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.files import write_atomically
+from bnn_deploy.files import sha256, write_atomically
 
 
 def test_makes_folders_and_replaces(tmp_path: Path) -> None:
@@ -51,3 +51,9 @@ def test_nobody_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Path, "write_bytes", watch)
     write_atomically(path, b"new")
     assert seen == [b"old"] and path.read_bytes() == b"new"
+
+
+def test_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -124,6 +124,26 @@ class TestSizes:
         )
 
 
+    def test_of_a_layer_on_float16(self) -> None:
+        text = f"""net (float[1, 40, 6, 4] x) => (float16[1, 40, 6, 4] y, int32[1, 6, 4, 2] bits) {{
+            a = bnn_deploy.PackInterval <channels = 40> (x, lower, upper)
+            y, bits = bnn_deploy.PackedConv2dPackFp16 <{GEOMETRY}> (a, w1, scale, bias, lower, upper)
+        }}"""
+        found = inspect(text, CONSTANTS)
+        assert found.nodes[1].outputs == {
+            "y": TensorSize((1, 40, 6, 4), "float16", 1920),
+            "bits": TensorSize((1, 6, 4, 2), "int32", 192, bits=True),
+        }
+        (layer,) = found.layers
+        assert (layer.binary, layer.levels, layer.weight_bits) == (True, "bipolar", 1)
+
+    def test_precision_is_what_the_file_says(self, fused: Inspection) -> None:
+        model = parse("net (float[n, 3] x) => (float[n, 3] y) { y = Relu (x) }", {})
+        model.metadata_props.add(key="bnn_deploy.precision", value="fp16")
+        assert inspection.inspect_model(model, file_bytes=1).to_json()["precision"] == "fp16"
+        assert fused.precision == "fp32"
+
+
 class TestLayers:
     def test_that_write_bits_have_their_work_counted(self, fused: Inspection) -> None:
         assert {layer.name: layer.macs for layer in fused.layers} == {

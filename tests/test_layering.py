@@ -34,8 +34,9 @@ class Room:
 CORE = "errors bits opset"
 ONNX = "numpy onnx onnx_ir"
 LIBRARY = (
-    f"{CORE} native reference nn models digits samples images feeds user_code checkpoint untrained loading train "
-    "export passes runners runners.* parity inspection html files doctor pipeline"
+    f"{CORE} native reference nn models digits samples images feeds labelled accuracy user_code checkpoint untrained "
+    "loading train export passes runners runners.* parity reproduce inspection html files doctor pipeline "
+    "error_analysis parity_job quantisation bench backends contenders footprint_worker benchmarking"
 )
 
 # A room is a file or a folder of `bnn_deploy`; `front` is `bnn_deploy/__init__.py`. Each runner is a room of its own;
@@ -55,6 +56,8 @@ RULE = {
     "samples": Room("errors", "numpy"),
     "images": Room("errors", "numpy PIL"),
     "feeds": Room("errors images", "numpy onnx"),
+    "labelled": Room("errors digits feeds images", "numpy onnx"),
+    "accuracy": Room("errors labelled runners.base", "numpy"),
     "user_code": Room("errors"),
     "checkpoint": Room("errors", "torch safetensors"),
     "untrained": Room("errors nn", "torch"),
@@ -65,21 +68,37 @@ RULE = {
     "functions": Room(CORE, "onnx"),
     "passes": Room(f"{CORE} functions", ONNX),
     "inspection": Room(CORE, "numpy onnx"),
+    "reproduce": Room("", "numpy onnxruntime"),  # copied beside a reduced case: it stands alone
     "html": Room("inspection"),
     # What runs a file. A runner sees its own software and the protocol, never another runner.
     "runners": Room(f"{CORE} runners.*", "numpy"),
     "runners.base": Room(f"{CORE} reference", "numpy"),
-    "runners.pytorch": Room(f"{CORE} reference runners.base nn", "numpy torch"),
+    "error_analysis": Room("nn", "torch"),
+    "runners.pytorch": Room(f"{CORE} reference runners.base nn error_analysis", "numpy torch"),
     "evaluator": Room(f"{CORE} reference", "numpy onnx"),
     "runners.reference": Room(f"{CORE} evaluator runners.base", ONNX),
     "runners.ort_session": Room(f"{CORE} runners.base", "numpy onnx onnxruntime"),
     "runners.onnxruntime": Room("runners.ort_session", "onnx"),
     "runners.native_cpu": Room("native runners.ort_session", "onnx"),
+    "runners.catalogue": Room(f"{CORE} native runners.*", "onnx"),
+    "runners.onnxruntime_float": Room("runners.ort_session", "onnx"),
+    "runners.onnxruntime_int8": Room("runners.ort_session", "onnx"),
+    "runners.openvino_model": Room(f"{CORE} runners.base", "numpy openvino"),
+    "runners.openvino": Room("runners.openvino_model"),
+    "runners.openvino_int8": Room("runners.openvino_model"),
     # What compares runners sees the protocol only.
-    "parity": Room(f"{CORE} functions reference runners.base", "numpy onnx"),
+    "bench": Room(f"{CORE} runners.base", "numpy"),
+    "parity": Room(f"{CORE} files samples functions reference evaluator reproduce html runners.base", "numpy onnx"),
+    "tensorrt": Room(CORE, f"{ONNX} tensorrt tensorrt_rtx"),
     # What puts all of it together.
+    "quantisation": Room("errors", "numpy onnxruntime"),
+    "backends": Room("errors native loading runners.*"),
+    "contenders": Room("errors backends files inspection passes quantisation", "numpy onnx"),
+    "footprint_worker": Room("errors backends bench", "numpy"),
+    "benchmarking": Room("errors native backends bench contenders footprint_worker runners.base", "numpy"),
     "doctor": Room("errors native"),
     "pipeline": Room(f"{LIBRARY} front", f"{ONNX} torch"),
+    "parity_job": Room(LIBRARY, "numpy onnx torch"),
     "front": Room(LIBRARY),
     "cli": Room(f"{LIBRARY} front", "numpy onnx typer rich"),
 }

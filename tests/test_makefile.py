@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_help_is_the_default_and_lists_the_targets(repository: Path) -> None:
     assert interface | {"train", "format", "clean", "help"} == listed
 
 
-@pytest.mark.parametrize("target", ["export", "train"])
+@pytest.mark.parametrize("target", ["export", "parity", "train"])
 def test_missing_model_is_one_line_and_status_2(target: str, repository: Path) -> None:
     answer = make(repository, target)
     assert answer.returncode == 2
@@ -62,15 +63,49 @@ def test_export_with_everything(repository: Path) -> None:
     assert commands(repository, "export", "OUT=here", *words[:1]) == [f"{start} -o 'here'"]
 
 
+def test_parity_exports_first_where_nothing_is_exported(repository: Path) -> None:
+    *_, export, check = commands(repository, "parity", "MODEL=birealnet", "OUT=here", "ARGS=--batch 3")
+    assert export == "test -f 'here/model.onnx' || .venv/bin/bnn-deploy export 'birealnet' -o 'here'"
+    assert check == ".venv/bin/bnn-deploy parity 'here' --batch 3"
+
+
 def test_train(repository: Path) -> None:
     assert commands(repository, "train", "MODEL=nin", "ARGS=--epochs 1") == [
         ".venv/bin/python -m bnn_deploy.train 'nin' --epochs 1"
     ]
 
 
-@pytest.mark.parametrize("target", ["engine", "parity", "bench"])
+@pytest.mark.parametrize("target", ["engine"])
 def test_target_of_a_later_version_asks_the_command(target: str, repository: Path) -> None:
     assert commands(repository, target, "MODEL=birealnet") == [f".venv/bin/bnn-deploy {target} 'build/birealnet'"]
+
+
+def test_bench_of_a_model_exports_it_where_it_is_not_there(repository: Path) -> None:
+    words = ("MODEL=nin", "CHECKPOINT=my weights.pth", "OUT=here", "ARGS=--batch 8")
+    assert commands(repository, "bench", *words)[-2:] == [
+        "test -f 'here/model.onnx' || .venv/bin/bnn-deploy export 'nin' -o 'here' --checkpoint 'my weights.pth'",
+        ".venv/bin/bnn-deploy bench 'here' --batch 8",
+    ]
+
+
+def test_bench_without_a_model_is_the_own_set(repository: Path) -> None:
+    layers, networks = commands(repository, "bench", "ARGS=--seconds 1")[-2:]
+    for line, name in ((layers, "layers"), (networks, "zoo")):
+        result = rf"benchmarks/cpu/results/{name}-\d{{4}}-\d\d-\d\d\.json"
+        assert re.match(rf"\.venv/bin/python benchmarks/cpu/bench_{name}\.py --json {result}", line)
+    assert networks.endswith(".json --seconds 1")
+
+
+def test_arm_builds_for_arm_and_runs_there(repository: Path) -> None:
+    built = commands(repository, "test-arm")
+    assert any("-DCMAKE_SYSTEM_PROCESSOR=aarch64" in line for line in built)
+    assert built[-2:] == [f"qemu-aarch64 build/plugins-arm/{name}" for name in ("concurrent_runs", "kernel_checks")]
+
+
+def test_arm_without_an_emulator_is_one_line_and_status_2(repository: Path) -> None:
+    answer = make(repository, "test-arm", "ARM_COMPILER=true", "ARM_EMULATOR=no-such-emulator")
+    assert answer.returncode == 2
+    assert "no-such-emulator is missing; on Debian: apt-get install " in answer.stderr
 
 
 def test_plugins_configures_and_builds(repository: Path) -> None:

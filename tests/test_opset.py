@@ -32,6 +32,13 @@ def test_every_layer_op_is_a_convolution_or_fully_connected_and_packed_or_not() 
     assert set(opset.LAYER_OPS) - set(opset.PACKED_LAYER_OPS) == float_activations
 
 
+def test_layers_with_a_float_output_have_a_float16_form() -> None:
+    assert set(opset.FLOAT16_OPS) == {*opset.LAYER_OPS, *opset.EPILOGUES}
+    for op_type, name in opset.FLOAT16_OPS.items():
+        assert name != op_type and opset.float32_op(name) == op_type == opset.float32_op(op_type)
+    assert set(opset.FLOAT16_OPS.values()) < set(opset.WEIGHT_OPS)
+
+
 def test_occurrences_are_counted_by_name_in_call_order() -> None:
     unique = OccurrenceNames()
     calls = ["conv", "fc", "conv", "conv", "fc"]

@@ -21,6 +21,7 @@ from bnn_deploy.feeds import Preprocessing, preprocessing_of
 from bnn_deploy.loading import LoadedModel
 from bnn_deploy.nn import BinaryConv2d
 from bnn_deploy.pipeline import check_parity, export_and_check
+from bnn_deploy.runners.catalogue import RUNNERS
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.samples import random_samples
 
@@ -205,7 +206,7 @@ class NotANumber(OffByALittle):
 
 @pytest.mark.parametrize("broken", [OffByALittle, NotANumber])
 def test_a_failed_check_is_a_report_too(broken: Any, export: Export, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(pipeline.RUNNERS, "onnxruntime", broken)
+    monkeypatch.setitem(RUNNERS, "onnxruntime", broken)
     report = export()
     assert report["passed"] is False
     assert report["failures"] and all(failure.startswith("onnxruntime: ") for failure in report["failures"])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bnn_deploy.cli import output
+from bnn_deploy.cli import output, parsing
 from bnn_deploy.cli.files import model_file
 from bnn_deploy.errors import InputRefused
 
@@ -47,13 +47,15 @@ def run(
 
     from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_feeds
     from bnn_deploy.inspection import load_model
-    from bnn_deploy.pipeline import RUNNERS
+    from bnn_deploy.runners.catalogue import RUNNERS
 
     path = model_file(file)
     model: onnx.ModelProto = load_model(path)
     preprocessing = preprocessing_of(model)
     if mean is not None or deviation is not None:
-        preprocessing = Preprocessing(_numbers("--mean", mean or "0"), _numbers("--deviation", deviation or "1"))
+        means = parsing.parse_numbers("--mean", mean or "0") or []
+        deviations = parsing.parse_numbers("--deviation", deviation or "1") or []
+        preprocessing = Preprocessing(tuple(means), tuple(deviations))
     feeds = read_feeds(model, input_, preprocessing)
     with RUNNERS[runner](model) as chosen:
         outputs = chosen.infer(feeds)
@@ -83,10 +85,3 @@ def _show(name: str, array: Any) -> None:
         order = (-scores).argsort()[:LARGEST_SCORES]
         rows += [{"sample": str(sample), "class": str(index), "score": f"{scores[index]:.4f}"} for index in order]
     output.print_table(("sample", "class", "score"), rows, right=("sample", "class", "score"))
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputRefused(f"{option} {text!r}", "not numbers", "one number, or one a channel: 0.5,0.5,0.5") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bnn_deploy.cli.accuracy_summary import accuracy_lines
+
 # The passes whose declining leaves something in float that a user may have meant to be 1-bit. What the others declined
 # is in the report.
 _LEFT_FLOAT_BY = ("PackActivationsPass", "NarrowLevelsPass", "LowerBinarizePass")
@@ -57,14 +59,7 @@ def _parity_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy_lines(report: Mapping[str, Any]) -> list[str]:
-    accuracy = report["accuracy"]
-    if accuracy is None:
-        return []
-    width = _width(accuracy["top1"])
-    lines = [f"accuracy on {accuracy['samples']:,} held-out images ({accuracy['dataset']})"]
-    lines += [f"  {name:<{width}}  {share:.2%}" for name, share in accuracy["top1"].items()]
-    count = accuracy["disagreements"]
-    return [*lines, f"  {count} {'image is' if count == 1 else 'images are'} classified differently"]
+    return [] if report["accuracy"] is None else accuracy_lines(report["accuracy"], "held-out images")
 
 
 def _width(names: Mapping[str, Any]) -> int:

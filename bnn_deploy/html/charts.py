@@ -27,14 +27,14 @@ def layer_chart(layers: Sequence[LayerRow]) -> Markup:
         length, full = SPAN - NUMBER, layer.float_bytes / most_bytes
         macs, held = (layer.macs or 0) / most_macs, layer.weight_bytes / most_bytes
         rows += [
-            _label(layer.name, y),
-            _bar(LABEL, y, length * macs, kind),
-            _number(LABEL + length * macs, y, short(layer.macs)),
-            _bar(LABEL + SPAN, y, length * full, "outline"),
-            _bar(LABEL + SPAN, y, length * held, kind),
-            _number(LABEL + SPAN + length * max(full, held), y, bytes_of(layer.weight_bytes)),
+            label(layer.name, y),
+            bar(LABEL, y, length * macs, kind),
+            number(LABEL + length * macs, y, short(layer.macs)),
+            bar(LABEL + SPAN, y, length * full, "outline"),
+            bar(LABEL + SPAN, y, length * held, kind),
+            number(LABEL + SPAN + length * max(full, held), y, bytes_of(layer.weight_bytes)),
         ]
-    return _svg(rows, (len(layers) + 1) * ROW + 8, "Work and weights of each layer")
+    return svg(rows, (len(layers) + 1) * ROW + 8, "Work and weights of each layer")
 
 
 @dataclass(frozen=True)
@@ -63,32 +63,36 @@ def change_chart(quantities: Sequence[Change]) -> Markup:
     rows, y = [], 6.0
     for quantity in quantities:
         known = [value for value in (quantity.before, quantity.after) if value is not None]
-        rows.append(_label(quantity.label, y + BAR / 2))
+        rows.append(label(quantity.label, y + BAR / 2))
         for value, kind in ((quantity.before, "float"), (quantity.after, "binary")):
             length = (2 * SPAN - NUMBER) * (value or 0) / (max(known, default=0) or 1)
             shown = bytes_of(value) if quantity.in_bytes else short(value)
-            rows += [_bar(LABEL, y, length, kind), _number(LABEL + length, y, shown)]
+            rows += [bar(LABEL, y, length, kind), number(LABEL + length, y, shown)]
             y += BAR + 3
         y += 14
-    return _svg(rows, y, "The float twin and the file")
+    return svg(rows, y, "The float twin and the file")
 
 
 def _kind(layer: LayerRow) -> str:
     return "binary" if layer.binary else "binary_weight" if layer.weight_bits == 1 else "float_layer"
 
 
-def _bar(x: float, y: float, length: float, kind: str) -> Markup:
+def bar(x: float, y: float, length: float, kind: str) -> Markup:
+    """A bar that starts at x; one of length 0 can still be seen."""
     return element("rect", x=x, y=y, width=max(length, 1), height=BAR, rx=2, class_=f"bar {kind}")
 
 
-def _label(text: str, y: float) -> Markup:
+def label(text: str, y: float) -> Markup:
+    """The name of a row, left of its bars."""
     return element("text", element("title", text), clip(text, 34), x=LABEL - 10, y=y + BAR - 2, class_="label")
 
 
-def _number(x: float, y: float, text: str) -> Markup:
+def number(x: float, y: float, text: str) -> Markup:
+    """A number behind a bar that ends at x."""
     return element("text", text, x=x + 6, y=y + BAR - 2, class_="number")
 
 
-def _svg(rows: Sequence[Markup], height: float, label: str) -> Markup:
+def svg(rows: Sequence[Markup], height: float, description: str) -> Markup:
+    """A drawing as wide as the page."""
     box = f"0 0 {WIDTH:.0f} {height:.0f}"
-    return element("svg", *rows, class_="chart", viewBox=box, role="img", aria_label=label)
+    return element("svg", *rows, class_="chart", viewBox=box, role="img", aria_label=description)

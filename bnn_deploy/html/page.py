@@ -27,26 +27,37 @@ def render_page(found: Inspection, history: ExportHistory | None, *, title: str)
         title: What the page is about, as the user knows it.
     """
     sections = [
-        _section("Layers", layer_chart(found.layers), layer_table(found.layers)),
-        _section("Float tensors that stay", float_table(found.float_weights)),
-        _section("Passes", passes_of(history)),
-        _section("Graph", legend(), element("div", draw_graph(found), class_="scroll drawing")),
+        section("Layers", layer_chart(found.layers), layer_table(found.layers)),
+        section("Float tensors that stay", float_table(found.float_weights)),
+        section("Passes", passes_of(history)),
+        section("Graph", legend(), element("div", draw_graph(found), class_="scroll drawing")),
     ]
     if history is not None:
         sections.insert(0, _before_and_after(found, history))
+    header = element("header", element("h1", title), element("p", _subtitle(found)))
+    return document(f"{title}: bnn-deploy inspect", header, tiles(_headlines(found, history)), *sections)
+
+
+def document(title: str, *children: Markup) -> str:
+    """A page of its own, with its style in it.
+
+    Args:
+        title: What the window is called.
+        children: What stands on it, from top to bottom.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{title}: bnn-deploy inspect"),
+        element("title", title),
         element("style", Markup(files(__package__).joinpath("page.css").read_text("utf-8"))),
     )
-    header = element("header", element("h1", title), element("p", _subtitle(found)))
-    body = element("body", element("main", header, tiles(_headlines(found, history)), *sections))
+    body = element("body", element("main", *children))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _section(title: str, *children: Markup) -> Markup:
+def section(title: str, *children: Markup) -> Markup:
+    """A part of the page under a heading."""
     return element("section", element("h2", title), *children)
 
 
@@ -91,4 +102,4 @@ def _before_and_after(found: Inspection, history: ExportHistory) -> Markup:
         "details", element("summary", "Ops, one by one"), op_table(history.before, found.graph), open="open"
     )
     chart = join(key, change_chart(changes(found, history)))
-    return _section("Before and after", element("p", TWIN), chart, details)
+    return section("Before and after", element("p", TWIN), chart, details)

@@ -17,7 +17,7 @@ def layer_table(layers: Sequence[LayerRow]) -> Markup:
     first: dict[str, str] = {}  # advice -> the layer that it stands beside in full
     for layer in layers:
         first.setdefault(layer.advice or "", layer.name)
-    return _table(headings, [_layer(layer, first) for layer in layers], right=(4, 5, 6), class_="layers")
+    return table(headings, [_layer(layer, first) for layer in layers], right=(4, 5, 6), class_="layers")
 
 
 def pass_table(passes: Sequence[PassRow]) -> Markup:
@@ -26,29 +26,29 @@ def pass_table(passes: Sequence[PassRow]) -> Markup:
     for number, record in enumerate(passes, start=1):
         declined = [element("div", element("b", layer), f": {reason}") for layer, reason in record.declined]
         idle = not record.changes and not declined
-        rows.append(_row((f"{number}", record.name, f"{record.changes:,}", join(*declined)), (0, 2), idle=idle))
-    return _table(("", "pass", "changes", "left alone, and why"), rows, right=(0, 2))
+        rows.append(row((f"{number}", record.name, f"{record.changes:,}", join(*declined)), (0, 2), idle=idle))
+    return table(("", "pass", "changes", "left alone, and why"), rows, right=(0, 2))
 
 
 def op_table(before: GraphTotals, after: GraphTotals) -> Markup:
     """How often each op stands in the graph, before and after."""
     names = list(dict.fromkeys([*after.ops, *before.ops]))
     names.sort(key=lambda name: -max(before.ops.get(name, 0), after.ops.get(name, 0)))
-    rows = [_row((name, f"{before.ops.get(name, 0)}", f"{after.ops.get(name, 0)}"), (1, 2)) for name in names]
-    return _table(("op", "float twin", "this file"), rows, right=(1, 2), class_="narrow")
+    rows = [row((name, f"{before.ops.get(name, 0)}", f"{after.ops.get(name, 0)}"), (1, 2)) for name in names]
+    return table(("op", "float twin", "this file"), rows, right=(1, 2), class_="narrow")
 
 
 def float_table(weights: Sequence[FloatWeight]) -> Markup:
     """The largest float tensors that stay in the file."""
     rows = [
-        _row((weight.name, "x".join(map(str, weight.shape)), bytes_of(weight.bytes), ", ".join(weight.used_by)), (2,))
+        row((weight.name, "x".join(map(str, weight.shape)), bytes_of(weight.bytes), ", ".join(weight.used_by)), (2,))
         for weight in weights[:LARGEST_FLOATS]
     ]
     rest = weights[LARGEST_FLOATS:]
     if rest:
         size = bytes_of(sum(weight.bytes for weight in rest))
-        rows.append(_row((f"{len(rest)} smaller ones", "", size, ""), (2,)))
-    return _table(("tensor", "shape", "bytes", "read by"), rows, right=(2,))
+        rows.append(row((f"{len(rest)} smaller ones", "", size, ""), (2,)))
+    return table(("tensor", "shape", "bytes", "read by"), rows, right=(2,))
 
 
 def tiles(facts: Sequence[tuple[str, str]]) -> Markup:
@@ -82,16 +82,18 @@ def _layer(layer: LayerRow, first: Mapping[str, str]) -> Markup:
         bytes_of(layer.float_bytes),
         join(*why),
     )
-    return _row(cells, (4, 5, 6))
+    return row(cells, (4, 5, 6))
 
 
-def _table(headings: Sequence[str], rows: Sequence[Markup], *, right: Sequence[int] = (), class_: str = "") -> Markup:
+def table(headings: Sequence[str], rows: Sequence[Markup], *, right: Sequence[int] = (), class_: str = "") -> Markup:
+    """A table of `row`s that scrolls by itself where it is too wide; the columns `right` hold numbers."""
     head = element("tr", *(element("th", text, class_=_align(at, right)) for at, text in enumerate(headings)))
-    table = element("table", element("thead", head), element("tbody", *rows), class_=class_ or None)
-    return element("div", table, class_="scroll")
+    whole = element("table", element("thead", head), element("tbody", *rows), class_=class_ or None)
+    return element("div", whole, class_="scroll")
 
 
-def _row(cells: Sequence[str], right: Sequence[int], *, idle: bool = False) -> Markup:
+def row(cells: Sequence[str], right: Sequence[int], *, idle: bool = False) -> Markup:
+    """A row of cells, text or markup; `idle` dims it."""
     shown = (element("td", cell, class_=_align(at, right)) for at, cell in enumerate(cells))
     return element("tr", *shown, class_="idle" if idle else None)
 

@@ -112,9 +112,10 @@ def binarize(
     check_choice(layer or "binarize", "ste", ste, STE_KINDS)
     check_choice(layer or "binarize", "zero", zero, ZERO_KINDS)
     layer = layer or opset.BINARIZE
-    y = _Binarize.apply(x, ste, float(clip), zero, layer)
-    taps.record(taps.BinarizeTap(layer, x, _levels(zero)))
-    return y
+    return taps.passed_on(
+        lambda: _Binarize.apply(x, ste, float(clip), zero, layer),
+        lambda _: taps.BinarizeTap(layer, x, _levels(zero)),
+    )
 
 
 @dataclass(frozen=True)
@@ -262,9 +263,10 @@ def binary_conv2d(
         )
     if traces_for_legacy_exporter():
         return _LegacyBinaryConv2d.apply(x, weight, bias, geometry, spec, layer)
-    y = _eager_conv2d(x, weight, bias, geometry, spec)
-    taps.record(taps.LayerTap(layer, x, weight, bias, y, spec, geometry))
-    return y
+    return taps.passed_on(
+        lambda: _eager_conv2d(x, weight, bias, geometry, spec),
+        lambda y: taps.LayerTap(layer, x, weight, bias, y, spec, geometry),
+    )
 
 
 def binary_linear(
@@ -294,9 +296,10 @@ def binary_linear(
         )
     if traces_for_legacy_exporter():
         return _LegacyBinaryLinear.apply(x, weight, bias, spec, layer)
-    y = F.linear(x, binarize_weight(weight, spec), bias)
-    taps.record(taps.LayerTap(layer, x, weight, bias, y, spec, None))
-    return y
+    return taps.passed_on(
+        lambda: F.linear(x, binarize_weight(weight, spec), bias),
+        lambda y: taps.LayerTap(layer, x, weight, bias, y, spec, None),
+    )
 
 
 def _eager_conv2d(

@@ -5,12 +5,13 @@ Hooks on modules would miss layers that call `functional` directly; this listens
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class LayerTap:
 
 
 Tap = BinarizeTap | LayerTap
+Substitute = Callable[[Tap], Tensor]
 
 _TAPS: ContextVar[list[Tap] | None] = ContextVar("bnn_deploy_taps", default=None)
+_SUBSTITUTE: ContextVar[Substitute | None] = ContextVar("bnn_deploy_substitute", default=None)
 
 
 @contextmanager
@@ -55,11 +58,31 @@ def record_taps() -> Iterator[list[Tap]]:
         _TAPS.reset(token)
 
 
-def record(tap: Tap) -> None:
-    """Called by `functional` after each binary operation; does nothing unless someone is recording."""
+@contextmanager
+def substitute_outputs(substitute: Substitute) -> Iterator[None]:
+    """The network goes on with what `substitute` makes of each binary operation that runs inside, in call order."""
+    token = _SUBSTITUTE.set(substitute)
+    try:
+        yield
+    finally:
+        _SUBSTITUTE.reset(token)
+
+
+def passed_on(compute: Callable[[], Tensor], tap: Callable[[Tensor], Tap]) -> Tensor:
+    """Runs a binary operation of `functional`; returns what the network goes on with.
+
+    Args:
+        compute: The operation. It does not run where its output is substituted.
+        tap: Makes the tap of the output; of a substituted one the output is empty, for nobody computed it.
+    """
+    substitute = _SUBSTITUTE.get()
+    if substitute is not None:
+        return substitute(tap(torch.empty(0)))
+    output = compute()
     taps = _TAPS.get()
     if taps is not None:
-        taps.append(_snapshot(tap))
+        taps.append(_snapshot(tap(output)))
+    return output
 
 
 def _snapshot(tap: Tap) -> Tap:

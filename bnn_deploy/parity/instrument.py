@@ -4,7 +4,11 @@
 
 *Teacher-forced*: besides, the packed bits that each 1-bit layer reads become inputs, so that every layer can be given
 the reference's own bits and an error in one cannot cascade into the next. A twin of each layer, a plain one with scale
-1 and bias 0, yields the bare accumulator.
+1 and bias 0, yields the bare accumulator. On request the real tensors that are binarised, and read by float ops too,
+are given as well: rounding then has no further to grow than from one binarisation to the next.
+
+In a file of float16, a layer's y is rounded after its bits are decided. A float32 twin of each layer that writes both
+yields what they were decided on.
 
 A binarisation may be a node of its own, the second output of a fused convolution, or all that a convolution writes; a
 pool of bits may follow it. To the harness they are all a `PackPoint`.
@@ -13,7 +17,7 @@ pool of bits may follow it. To the harness they are all a `PackPoint`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +28,19 @@ from onnx import TensorProto, helper, numpy_helper
 from bnn_deploy import opset
 from bnn_deploy.bits import Levels, binarize, pack_levels, unpack_levels
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.functions import function_body
 from bnn_deploy.parity.compare import shaped
+from bnn_deploy.parity.twins import (
+    accumulator_name,
+    add_accumulator_twin,
+    add_wide_twin,
+    attributes_of,
+    element_types,
+    rounds_behind_bits,
+    wide_name,
+)
 
 _PACKS = (*opset.PACK_OPS.values(), opset.PACK_INTERVAL)
 _BITS = (opset.PACKED_CONV2D_BITS, opset.PACKED_LINEAR_BITS)
-_LAYERS = (*opset.LAYER_OPS, *opset.FUSED_CONV_OPS, *_BITS)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,9 @@ class PackPoint:
         name: As the reference network's recording has it.
         levels: What its bits mean.
         channels: How many of them are real.
-        condition: The tensor that it compares; for a layer that writes bits alone, the accumulator of its twin.
+        condition: The tensor that it compares; for a layer that writes bits alone, the accumulator of its twin, and for
+            one that rounds its y to float16, the y of its float32 twin.
+        stream: The same tensor as float ops read it.
         bounds: (lower, upper) of an interval, each [1] or [C]; None for the plain comparisons with a threshold.
         threshold: Of a plain comparison.
         written: The bits that it writes.
@@ -52,6 +65,7 @@ class PackPoint:
     levels: Levels
     channels: int
     condition: str
+    stream: str
     bounds: tuple[NDArray[Any], NDArray[Any]] | None
     threshold: NDArray[Any]
     written: str
@@ -143,6 +157,8 @@ class Instrumented:
     packs: tuple[PackPoint, ...]
     floats: tuple[FloatPoint, ...]
     layers: tuple[LayerPoint, ...]
+    streams: Mapping[str, str] = field(default_factory=dict)
+    """Name of a PackPoint -> the input that float ops read in place of the tensor that it binarises."""
 
     def binarizations(self) -> dict[str, PackPoint | FloatPoint]:
         """Every binarisation by its name in the reference network's recording."""
@@ -159,21 +175,28 @@ def observed(model: onnx.ModelProto) -> Instrumented:
     return Instrumented(variant, packs, floats, ())
 
 
-def teacher_forced(model: onnx.ModelProto) -> Instrumented:
-    """The model whose layers read given bits, with accumulators, layer outputs and new bits as outputs."""
+def teacher_forced(model: onnx.ModelProto, *, force_streams: bool = False) -> Instrumented:
+    """The model whose layers read given bits, with accumulators, layer outputs and new bits as outputs.
+
+    Args:
+        model: The deployed file.
+        force_streams: Whether float ops are given the tensors that are binarised too; see `Instrumented.streams`.
+    """
     variant = _copy(model)
     packs, float_points = _pack_points(variant), _float_points(variant)
     _force_floats(variant, float_points)
     forced = {point.read: point for point in packs}
     layers, ranks = [], {}
     for node in list(variant.graph.node):
-        if node.domain != opset.DOMAIN or node.op_type not in _LAYERS:
+        if node.domain != opset.DOMAIN or node.op_type not in opset.WEIGHT_OPS:
             continue
         point = forced.get(node.input[0])
         if point is not None:
             node.input[0] = point.forced
             ranks[point.name] = 2 if _is_linear(node) else 4
         layers.append(_layer_point(variant, node, point.name if point is not None else ""))
+        if rounds_behind_bits(node):
+            add_wide_twin(variant, node)
     packs = tuple(point for point in packs if point.name in ranks)  # the rest feed no layer
     for point in packs:
         shape = [None] * ranks[point.name]
@@ -185,17 +208,64 @@ def teacher_forced(model: onnx.ModelProto) -> Instrumented:
     ]
     _add_outputs(variant, [name for name in floats if name], TensorProto.FLOAT)
     _add_outputs(variant, [point.read for point in float_points], TensorProto.FLOAT)
-    return Instrumented(variant, packs, float_points, tuple(layers))
+    streams, replaced = _force_streams(variant, packs, ranks) if force_streams else ({}, {})
+    _add_outputs(variant, list(replaced.values()), TensorProto.FLOAT16)  # but for those that are inputs themselves
+    layers = [
+        replace(layer, operands={name: replaced.get(tensor, tensor) for name, tensor in layer.operands.items()})
+        for layer in layers
+    ]
+    return Instrumented(variant, packs, float_points, tuple(layers), streams)
+
+
+def _force_streams(
+    model: onnx.ModelProto, packs: tuple[PackPoint, ...], ranks: Mapping[str, int]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Lets everything but binarisations read an input instead of a tensor that is binarised as it is.
+
+    Returns:
+        Name of a PackPoint -> input; that tensor -> what is read in its place.
+    """
+    inputs = {value.name for value in model.graph.input}
+    there = {value.name: value for value in model.graph.value_info}
+    streams, replaced = {}, {}
+    for point in packs:
+        known = there.get(point.stream)
+        if not point.plain or point.stream in inputs or known is None:
+            continue
+        if len(known.type.tensor_type.shape.dim) != ranks[point.name]:
+            continue
+        readers = [
+            (node, index)
+            for node in model.graph.node
+            if not (node.domain == opset.DOMAIN and node.op_type in _PACKS)
+            for index, name in enumerate(node.input)
+            if name == point.stream
+        ]
+        if readers:
+            streams[point.name] = f"{point.stream}.stream"
+            given = _given(model, streams[point.name], like=point.stream, rank=ranks[point.name])
+            replaced[point.stream] = given
+            for node, index in readers:
+                node.input[index] = given
+    return streams, replaced
 
 
 def _force_floats(model: onnx.ModelProto, points: tuple[FloatPoint, ...]) -> None:
     """Lets everything that reads a binarisation in standard ops read an input instead."""
-    forced = {point.read: point.forced for point in points}
+    forced = {point.read: _given(model, point.forced, like=point.read, rank=point.rank) for point in points}
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = forced.get(name, name)
-    for point in points:
-        model.graph.input.append(helper.make_tensor_value_info(point.forced, TensorProto.FLOAT, [None] * point.rank))
+
+
+def _given(model: onnx.ModelProto, forced: str, *, like: str, rank: int) -> str:
+    """Adds the float32 input `forced` in place of a tensor; what readers read then, which has that tensor's type."""
+    model.graph.input.append(helper.make_tensor_value_info(forced, TensorProto.FLOAT, [None] * rank))
+    if element_types(model).get(like) != TensorProto.FLOAT16:
+        return forced
+    rounded = f"{forced}.fp16"
+    model.graph.node.insert(0, helper.make_node("Cast", [forced], [rounded], name=rounded, to=TensorProto.FLOAT16))
+    return rounded
 
 
 def _float_points(model: onnx.ModelProto) -> tuple[FloatPoint, ...]:
@@ -226,7 +296,7 @@ def _pack_points(model: onnx.ModelProto) -> tuple[PackPoint, ...]:
     lows = {
         node.input[0]: attributes["low"]
         for node in model.graph.node
-        if node.domain == opset.DOMAIN and "low" in (attributes := _attributes(node))
+        if node.domain == opset.DOMAIN and "low" in (attributes := attributes_of(node))
     }
     points = []
     for node in model.graph.node:
@@ -237,7 +307,7 @@ def _pack_points(model: onnx.ModelProto) -> tuple[PackPoint, ...]:
 
 
 def _writes_bits(node: onnx.NodeProto) -> bool:
-    epilogue = opset.EPILOGUES.get(node.op_type)
+    epilogue = opset.EPILOGUES.get(opset.float32_op(node.op_type))
     return node.op_type in _BITS or (epilogue is not None and epilogue.packs)
 
 
@@ -245,7 +315,8 @@ def _pack_point(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], read: 
     written = node.output[-1]
     bounds, threshold, levels = None, np.zeros(1, np.float32), Levels.BIPOLAR if low == -1.0 else Levels.UNIPOLAR
     if node.op_type in _PACKS:
-        name, condition, channels = node.name, node.input[0], _attributes(node)["channels"]
+        name, condition, channels = node.name, node.input[0], attributes_of(node)["channels"]
+        stream = condition
         levels = next((kind for kind, op_type in opset.PACK_OPS.items() if op_type == node.op_type), levels)
         if node.op_type == opset.PACK_INTERVAL:
             bounds = (arrays[node.input[1]], arrays[node.input[2]])
@@ -253,11 +324,13 @@ def _pack_point(node: onnx.NodeProto, arrays: Mapping[str, NDArray[Any]], read: 
             threshold = arrays[node.input[1]]
     else:
         name = _metadata(node).get(opset.PACK_NAME, node.name)
-        condition = _accumulator_name(node) if node.op_type in _BITS else node.output[0]
+        condition = accumulator_name(node) if node.op_type in _BITS else node.output[0]
+        stream = node.output[0]
+        condition = wide_name(node) if rounds_behind_bits(node) else condition
         bounds = (arrays[node.input[-2]], arrays[node.input[-1]])
         channels = len(arrays[node.input[1]])
     plain = read == written and node.op_type not in _BITS and _is_at_zero(bounds, threshold)
-    return PackPoint(name, levels, channels, condition, bounds, threshold, written, read, plain)
+    return PackPoint(name, levels, channels, condition, stream, bounds, threshold, written, read, plain)
 
 
 def _is_at_zero(bounds: tuple[NDArray[Any], NDArray[Any]] | None, threshold: NDArray[Any]) -> bool:
@@ -267,64 +340,18 @@ def _is_at_zero(bounds: tuple[NDArray[Any], NDArray[Any]] | None, threshold: NDA
 
 
 def _layer_point(model: onnx.ModelProto, node: onnx.NodeProto, pack: str) -> LayerPoint:
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     names = _metadata(node).get(opset.LAYER_NAMES, node.name).split(",")
-    epilogue = opset.EPILOGUES.get(node.op_type, opset.Epilogue())
+    epilogue = opset.EPILOGUES.get(opset.float32_op(node.op_type), opset.Epilogue())
     bits_only = node.op_type in _BITS
     operands = {} if bits_only else dict(zip(("scale", "bias", *epilogue.operands), node.input[2:], strict=True))
     clip = (attributes.get("clip_low", -np.inf), attributes.get("clip_high", np.inf))
     output = "" if bits_only else node.output[0]
-    return LayerPoint(tuple(names), pack, _accumulator_twin(model, node), output, epilogue, operands, clip)
-
-
-def _accumulator_name(node: onnx.NodeProto) -> str:
-    return f"{node.output[0]}.accumulator"
-
-
-def _accumulator_twin(model: onnx.ModelProto, node: onnx.NodeProto) -> str:
-    """Adds a plain layer of the same bits and weights with scale 1 and bias 0; its output is the accumulator."""
-    weights = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
-    outputs = weights.dims[0]
-    constants = {
-        f"parity.ones.{outputs}": np.ones(outputs, np.float32),
-        f"parity.zeros.{outputs}": np.zeros(outputs, np.float32),
-    }
-    there = {tensor.name for tensor in model.graph.initializer}
-    for name, array in constants.items():
-        if name not in there:
-            model.graph.initializer.append(numpy_helper.from_array(array, name))
-    op_type = node.op_type
-    if op_type in opset.EPILOGUES or op_type == opset.PACKED_CONV2D_BITS:
-        op_type = opset.PACKED_CONV2D
-    elif op_type == opset.PACKED_LINEAR_BITS:
-        op_type = opset.PACKED_LINEAR
-    attributes = {name: value for name, value in _attributes(node).items() if not name.startswith("clip_")}
-    twin = helper.make_node(
-        op_type,
-        [*node.input[:2], *constants],
-        [_accumulator_name(node)],
-        name=f"{node.name}/accumulator",
-        domain=opset.DOMAIN,
-        **attributes,
-    )
-    # Directly behind the layer, so that the graph stays in topological order.
-    model.graph.node.insert(list(model.graph.node).index(node) + 1, twin)
-    _attach_body(model, op_type)
-    return twin.output[0]
-
-
-def _attach_body(model: onnx.ModelProto, op_type: str) -> None:
-    """Gives the model the function body of a twin, where the file has none of that type."""
-    if op_type not in {function.name for function in model.functions}:
-        model.functions.append(function_body(op_type))
+    return LayerPoint(tuple(names), pack, add_accumulator_twin(model, node), output, epilogue, operands, clip)
 
 
 def _is_linear(node: onnx.NodeProto) -> bool:
-    return node.op_type in (*opset.LINEAR_OPS, opset.PACKED_LINEAR_BITS)
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return opset.float32_op(node.op_type) in (*opset.LINEAR_OPS, opset.PACKED_LINEAR_BITS)
 
 
 def _metadata(node: onnx.NodeProto) -> dict[str, str]:
@@ -332,6 +359,8 @@ def _metadata(node: onnx.NodeProto) -> dict[str, str]:
 
 
 def _add_outputs(model: onnx.ModelProto, names: list[str], dtype: int) -> None:
+    """Makes outputs of tensors, of `dtype` where the file does not say another."""
+    types = element_types(model)
     there = {value.name for value in model.graph.output}
     inputs = {value.name for value in model.graph.input}
     for name in names:
@@ -339,4 +368,4 @@ def _add_outputs(model: onnx.ModelProto, names: list[str], dtype: int) -> None:
             continue
         if name not in there:
             there.add(name)
-            model.graph.output.append(helper.make_tensor_value_info(name, dtype, None))
+            model.graph.output.append(helper.make_tensor_value_info(name, types.get(name, dtype), None))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -51,12 +51,33 @@ class RunnerBase:
 
 
 @dataclass(frozen=True)
+class Exact:
+    """What a tensor is in exact arithmetic, given the same bits.
+
+    Attributes:
+        value: float64.
+        bound: float64: no evaluation of a deployed file is further from `value`; NaN where nothing is proven.
+    """
+
+    value: NDArray[np.float64]
+    bound: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class BinarizationRecord:
-    """One binarisation as the reference network computed it. x: real values, [N, C, *spatial]."""
+    """One binarisation as the reference network computed it.
+
+    Attributes:
+        name: `layer/Binarize`, and which call of it.
+        x: Real values as float32 has them, [N, C, *spatial].
+        levels: What they become.
+        exact: The same without rounding; None where the network cannot be analysed.
+    """
 
     name: str
     x: NDArray[np.floating]
     levels: Levels
+    exact: Exact | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,9 @@ class LayerRecord:
         bias: [O] float64.
         y: What the reference network itself computed, float32.
         geometry: None for a fully connected layer.
+        exact_x: `x` without rounding, where it is real; None where it is levels, or the network cannot be analysed.
+        affine: Every (scale, bias), [O] float64 each, that the accumulator goes through: the layer's own, then with
+            each BatchNorm, factor or offset behind it. A file holds one of them, rounded once.
     """
 
     name: str
@@ -80,23 +104,43 @@ class LayerRecord:
     bias: NDArray[np.float64]
     y: NDArray[np.floating]
     geometry: Geometry | None
+    exact_x: Exact | None = None
+    affine: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ()
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One run of the reference network, layer by layer, in call order."""
+    """One run of the reference network, layer by layer, in call order.
+
+    Attributes:
+        outputs: As float32 has them.
+        binarizations: Every binarisation.
+        layers: Every 1-bit layer.
+        exact_outputs: The outputs without rounding, given the same bits; empty where the network cannot be analysed.
+        unproven: Why some bounds are missing: operators without a rule, or what went wrong.
+    """
 
     outputs: Arrays
     binarizations: tuple[BinarizationRecord, ...]
     layers: tuple[LayerRecord, ...]
+    exact_outputs: Mapping[str, Exact] = field(default_factory=dict)
+    unproven: tuple[str, ...] = ()
 
 
 @runtime_checkable
 class RecordingRunner(Runner, Protocol):
     """A runner that can also say what every binary layer saw and made."""
 
-    def record(self, feeds: Mapping[str, NDArray[Any]]) -> Recording:
-        """Runs once and keeps everything."""
+    def record(
+        self, feeds: Mapping[str, NDArray[Any]], *, precision: str = "fp32", given: Collection[str] = ()
+    ) -> Recording:
+        """Runs once and keeps everything.
+
+        Args:
+            feeds: Input name -> array.
+            precision: Of the file whose rounding is bounded, `fp32` or `fp16`.
+            given: The binarisations whose exact real values, rounded, the file is given to go on with.
+        """
         ...
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.evaluator import reference_operators
+from bnn_deploy.evaluator import reference_evaluator
 from bnn_deploy.runners.base import Arrays, RunnerBase, check_feeds
 
 
@@ -33,15 +32,12 @@ class ReferenceRunner(RunnerBase):
             if not Path(model).is_file():
                 raise InputRefused(where, "no such file", "an ONNX file")
             model = onnx.load(str(model))
-        bare = onnx.ModelProto()
-        bare.CopyFrom(model)
-        del bare.functions[:]  # the evaluator would prefer a body to our operators
         try:
-            self._evaluator = ReferenceEvaluator(bare, new_ops=reference_operators())
+            self._evaluator = reference_evaluator(model)
         except Exception as error:  # NotImplementedError, RuntimeError, protobuf's own
             raise InputRefused(where, f"ONNX's reference evaluator does not load it: {error}") from error
-        self.inputs = {value.name: _shape(value) for value in bare.graph.input}
-        self.outputs = [value.name for value in bare.graph.output]
+        self.inputs = {value.name: _shape(value) for value in model.graph.input}
+        self.outputs = [value.name for value in model.graph.output]
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         check_feeds(self.name, feeds, self.inputs)

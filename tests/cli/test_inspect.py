@@ -60,7 +60,7 @@ def test_totals(deployed: Callable[..., Any], cli: Cli) -> None:
     assert [first, second, third] == totals(found)
     assert first.startswith("3 of 5 layers are 1-bit, ")
     assert f"of {found.total_macs:,} multiply-accumulates an image" in first
-    assert second.startswith(f"{given.path.stat().st_size:,} bytes: ")
+    assert second.startswith(f"{given.path.stat().st_size:,} bytes, fp32: ")
     assert "of 1-bit weights" in second and "float_weights.weight 100" in second
     assert third.startswith(f"{len(found.nodes)} nodes, {found.graph.kernels} of them kernels, which write ")
 

@@ -146,8 +146,8 @@ def test_what_a_command_returns_is_the_status(monkeypatch: pytest.MonkeyPatch, c
 
 def test_module_runs_as_the_command() -> None:
     answer = subprocess.run(
-        [sys.executable, "-m", "bnn_deploy", "bench", "out"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bnn_deploy", "inspect", "out.onnx"], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert answer.stderr.startswith("error: bnn-deploy bench: not in this version")
+    assert answer.stderr.startswith("error: out.onnx: no such file")

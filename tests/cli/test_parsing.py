@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn_deploy.cli import parsing
-from bnn_deploy.errors import InputRefused, NotYetAvailable
+from bnn_deploy.errors import InputRefused
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6))
@@ -86,12 +86,6 @@ def test_function(text: str | None) -> None:
 def test_function_refuses(text: str) -> None:
     with pytest.raises(InputRefused, match="--prepare"):
         parsing.parse_function("--prepare", text)
-
-
-def test_precision() -> None:
-    assert parsing.parse_precision(parsing.Precision.FP32) == "fp32"
-    with pytest.raises(NotYetAvailable, match="--precision fp16"):
-        parsing.parse_precision(parsing.Precision.FP16)
 
 
 def test_file_must_be_there(tmp_path: Path) -> None:

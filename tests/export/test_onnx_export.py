@@ -19,7 +19,7 @@ from bnn_deploy import bits
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.export import export_onnx
 from bnn_deploy.models.birealnet import birealnet18
-from bnn_deploy.nn import LatentWeightLayer
+from bnn_deploy.nn import BinaryConv2d, LatentWeightLayer
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 # Two graphs of the same network, each with its own order of folding: relative to the largest output.
@@ -50,6 +50,20 @@ def birealnet_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.M
     torch.manual_seed(0)
     model, path = birealnet18().eval(), tmp_path_factory.mktemp("birealnet") / "model.onnx"
     return model, path, export_onnx(model, torch.randn(1, 3, 224, 224), path, dynamic="none")
+
+
+def test_precision_is_noted_in_the_file(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), BinaryConv2d(8, 4, 1), torch.nn.ReLU()).eval()
+    for precision in ("fp32", "fp16"):
+        path = tmp_path / f"{precision}.onnx"
+        export_onnx(model, torch.randn(1, 3, 4, 4), path, exporter="legacy", precision=precision)
+        file = onnx.load(str(path))
+        noted = {entry.key: entry.value for entry in file.metadata_props}.get("bnn_deploy.precision", "fp32")
+        half = {tensor.name for tensor in file.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+        assert noted == precision and bool(half) is (precision == "fp16")
+        assert {value.type.tensor_type.elem_type for value in (*file.graph.input, *file.graph.output)} == {
+            TensorProto.FLOAT
+        }
 
 
 def test_birealnet_is_a_tenth_of_the_float_file(birealnet_file: tuple[torch.nn.Module, Path, Any]) -> None:

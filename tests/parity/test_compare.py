@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bnn_deploy.bits import Levels
-from bnn_deploy.parity.compare import FLOAT_TOLERANCE, Flips, difference, flips, shaped, tolerance_of
+from bnn_deploy.parity.compare import FLOAT_TOLERANCE, allowance, difference, flips, shaped, tolerance_of
+from bnn_deploy.runners.base import Exact
 
 NAN, INF = math.nan, math.inf
 
@@ -91,13 +92,16 @@ def test_flips_one_by_one(expected: np.ndarray, found: list[int], levels: Levels
             count += 1
             ties += abs(value) <= FLOAT_TOLERANCE * largest
     flipped = flips(expected, np.array(found), levels)
-    assert flipped == Flips(count, ties)
+    assert (flipped.count, flipped.ties) == (count, ties)
     assert flipped.bugs == count - ties >= 0
+    assert sum(flipped.distances) == count and sum(flipped.distances[:4]) == ties
 
 
 def test_levels_that_are_missing_are_flips() -> None:
     """What `shaped` makes of a tensor of the wrong size agrees with nothing."""
-    assert flips(np.array([1.0, -1.0, 1e-9]), shaped(np.ones(2), (3,)), Levels.BIPOLAR) == Flips(3, 1)
+    flipped = flips(np.array([1.0, -1.0, 1e-9]), shaped(np.ones(2), (3,)), Levels.BIPOLAR)
+    assert (flipped.count, flipped.ties) == (3, 1)
+    assert flipped.distances == (1, 0, 0, 0, 0, 0, 2, 0)  # 1 / 1e-5 is below 1e6
 
 
 def test_shaped() -> None:
@@ -106,3 +110,51 @@ def test_shaped() -> None:
     other = shaped(rows, (2, 4))
     assert other.shape == (2, 4) and np.isnan(other).all()
     assert shaped(np.float32(3), ()).shape == ()
+
+
+class TestBounds:
+    """Element by element, where an analysis proves what rounding may amount to."""
+
+    def test_the_smaller_of_what_is_proven_and_what_is_stated(self) -> None:
+        expected, bound = np.array([1.0, 1.0, 1.0]), np.array([1e-7, 1.0, NAN])
+        assert allowance(expected, bound).tolist() == [1e-7, FLOAT_TOLERANCE, FLOAT_TOLERANCE]
+        assert allowance(expected, None).tolist() == [FLOAT_TOLERANCE] * 3
+
+    def test_a_coarser_type_is_stated_more(self) -> None:
+        (stated,) = allowance(np.array([1.0]), None, unit_roundoff=2.0**-11)
+        assert stated == FLOAT_TOLERANCE * 2**13
+
+    @pytest.mark.parametrize(("errors", "within", "used"), [((0, 9e-8), True, 0.9), ((2e-9, 0), False, 2.0)])
+    def test_each_element_has_its_own(self, errors: tuple[float, float], within: bool, used: float) -> None:
+        expected, bound = np.array([1.0, 1.0]), np.array([1e-9, 1e-7])
+        gap = difference(expected, expected + np.array(errors), bound)
+        assert (gap.within, gap.bound) == (within, 1e-7)
+        assert gap.used == pytest.approx(used, rel=1e-6)
+
+    def test_no_error_is_within_no_bound(self) -> None:
+        gap = difference(np.zeros(2), np.zeros(2), np.zeros(2))
+        assert gap.within and gap.used == 0
+
+    def test_units_in_the_last_place_are_those_of_the_found_type(self) -> None:
+        expected = np.array([1.0])
+        assert difference(expected, np.float32([1 + 2**-22])).max_ulp_error == 2
+        assert difference(expected, np.float16([1 + 2**-9])).max_ulp_error == 2
+
+    def test_a_flip_of_the_file_is_a_tie_within_its_bound(self) -> None:
+        value = np.array([1e-7, 2e-7, 1.0])
+        exact = Exact(value, np.array([1.5e-7, 1.5e-7, 1e-7]))
+        flipped = flips(value.astype(np.float32), -np.ones(3), Levels.BIPOLAR, exact)
+        assert (flipped.count, flipped.ties) == (3, 1)
+        assert flipped.distances == (0, 0, 0, 1, 1, 0, 0, 1)
+
+    def test_a_flip_of_pytorch_is_a_tie_within_its_own_rounding(self) -> None:
+        """The file agrees with exact arithmetic; it is PyTorch's float32 that rounded to the other side."""
+        exact = Exact(np.array([-1e-6, 1.0]), np.array([1e-9, 1e-9]))
+        flipped = flips(np.float32([1e-6, 1.0]), np.array([-1, 1]), Levels.BIPOLAR, exact)
+        assert (flipped.count, flipped.ties) == (1, 1)
+
+    def test_what_rounding_cannot_move_has_no_ties(self) -> None:
+        """Exactly 0 behind a ReLU that cut it off."""
+        exact = Exact(np.array([0.0, 0.0, 1.0]), np.array([0.0, 1e-9, 1e-9]))
+        flipped = flips(np.float32([0, 0, 1]), np.array([-1, -1, 1]), Levels.UNIPOLAR, exact)
+        assert (flipped.count, flipped.ties) == (2, 1)
