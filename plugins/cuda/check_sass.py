@@ -1,7 +1,7 @@
 """Reads the machine code of every GPU that a library was built for, and fails where it is not what was written.
 
-On some GPUs the compiler emulates a 1-bit matrix instruction with many ordinary ones, without a word. And a kernel whose
-values do not fit into registers goes through memory. Both are slow and right, so that no test of results finds them.
+On some GPUs the compiler emulates a 1-bit matrix instruction with many ordinary ones, without a word. And a kernel
+whose values do not fit into registers goes through memory. Both are slow and right: no test of results finds them.
 
     python check_sass.py build/plugins/cuda/libbnn_deploy_cuda.so
 
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Which instruction a GPU multiplies bits with, and how many of them make the product of 16 rows, 8 columns and 256 bits.
+# Which instruction a GPU multiplies bits with, and how many make the product of 16 rows, 8 columns and 256 bits.
 PRODUCTS = {75: ("BMMA.88128.XOR.POPC", 4), 80: ("BMMA.168256.XOR.POPC", 1), 90: ("BMMA.168256.AND.POPC", 1)}
 EXPANDED = ("IMMA.16832.S8.S8", 8)  # from compute capability 10.0 on
 
@@ -123,4 +123,7 @@ def main(library: Path) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print("usage: check_sass.py LIBRARY", file=sys.stderr)
+        sys.exit(2)
     sys.exit(main(Path(sys.argv[1])))

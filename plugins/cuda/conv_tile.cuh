@@ -257,13 +257,24 @@ class ConvTile {
           a[m][half + 2] = words.values[1];
         }
 #pragma unroll
-      for (int j = 0; j < kColumnTiles; ++j) {
-        const Vector<uint32_t, 2> words =
-            weights_.template load_vector<2>((j * 8 + group_) * plan_.weight_words + step * 8 + part_ * 2);
-        const uint32_t b[2] = {words.values[0], words.values[1]};
+      for (int part = 0; part < Product::kParts; ++part) multiply_part(step, part, a);
+    }
+  }
+
+  // Of the product of a step, the part that `Product` takes at once.
+  BNN_DEVICE void multiply_part(int step, int part, const uint32_t (&words_a)[kRowTiles][4]) {
+    uint32_t a[kRowTiles][4];
 #pragma unroll
-        for (int m = 0; m < kRowTiles; ++m) Product::multiply(counts_[m][j], a[m], b);
-      }
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[m][i] = Product::widen_a(words_a[m][i], part);
+#pragma unroll
+    for (int j = 0; j < kColumnTiles; ++j) {
+      const Vector<uint32_t, 2> words =
+          weights_.template load_vector<2>((j * 8 + group_) * plan_.weight_words + step * 8 + part_ * 2);
+      const uint32_t b[2] = {Product::widen_b(words.values[0], part), Product::widen_b(words.values[1], part)};
+#pragma unroll
+      for (int m = 0; m < kRowTiles; ++m) Product::multiply(counts_[m][j], a[m], b);
     }
   }
 

@@ -136,7 +136,9 @@ class Library:
         """The GPU. Raises CudaKernelError where there is none."""
         name = ctypes.create_string_buffer(256)
         capability, multiprocessors = ctypes.c_int(), ctypes.c_int()
-        self.call("bnn_cuda_device", name, ctypes.c_size_t(256), ctypes.byref(capability), ctypes.byref(multiprocessors))
+        self.call(
+            "bnn_cuda_device", name, ctypes.c_size_t(256), ctypes.byref(capability), ctypes.byref(multiprocessors)
+        )
         return Device(name.value.decode(), capability.value, multiprocessors.value)
 
     def order(self, order: str, seed: int = 0) -> None:
@@ -211,9 +213,7 @@ class Library:
         self.call("bnn_cuda_chosen_kernel", ctypes.byref(call), ctypes.byref(kernel))
         return kernel.value
 
-    def pack(
-        self, kind: str, x: Array, bounds: tuple[Array, ...] = (), *, channels_last: bool = False
-    ) -> Array:
+    def pack(self, kind: str, x: Array, bounds: tuple[Array, ...] = (), *, channels_last: bool = False) -> Array:
         """Packs x: [N, C, *spatial], or [N, *spatial, C]; returns [N, *spatial, planes * words] int32.
 
         bounds: the threshold, [1] or [C]; for an interval both; none for ternary.
@@ -291,7 +291,8 @@ class Memory:
         """A copy of `array` on the device; its address."""
         array = np.ascontiguousarray(array)
         address = Pointer()
-        self._library.call("bnn_cuda_allocate", ctypes.c_size_t(array.nbytes), ctypes.byref(address))
+        room = max(array.nbytes, 1)  # an empty array has an address too
+        self._library.call("bnn_cuda_allocate", ctypes.c_size_t(room), ctypes.byref(address))
         self._stack.callback(self._library.call, "bnn_cuda_release", address)
         self._library.call("bnn_cuda_copy_to", address, Pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes))
         return address.value or 0

@@ -31,6 +31,9 @@
 
 namespace bnn::cuda {
 
+// A product takes the words of a step in kParts parts: `widen_a` and `widen_b` make the operands of one part of them, each once
+// for all the products that it is used in.
+
 constexpr bool is_bipolar(Levels levels) { return levels == Levels::kBipolar; }
 
 struct XorPopcount {
@@ -43,6 +46,9 @@ struct XorPopcount {
   static constexpr int padded_tap(Levels levels, int, int ones) {
     return levels == Levels::kTernary ? 0 : is_bipolar(levels) ? 2 * ones : ones;
   }
+  static constexpr int kParts = 1;
+  BNN_DEVICE static uint32_t widen_a(uint32_t word, int) { return word; }
+  BNN_DEVICE static uint32_t widen_b(uint32_t word, int) { return word; }
   BNN_DEVICE static void multiply(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     multiply_xor_popcount(c, a, b);
   }
@@ -56,6 +62,9 @@ struct AndPopcount {
     return is_bipolar(levels) ? channels - 2 * ones : 0;
   }
   static constexpr int padded_tap(Levels, int, int) { return 0; }
+  static constexpr int kParts = 1;
+  BNN_DEVICE static uint32_t widen_a(uint32_t word, int) { return word; }
+  BNN_DEVICE static uint32_t widen_b(uint32_t word, int) { return word; }
   BNN_DEVICE static void multiply(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     multiply_and_popcount(c, a, b);
   }
@@ -70,21 +79,16 @@ struct Int8 {
   }
   static constexpr int padded_tap(Levels, int, int) { return 0; }
 
-  // Four bits of a word, from `first` on, as the int8 values 0 and 1.
-  BNN_DEVICE static uint32_t as_bytes(uint32_t word, int first) {
-    return ((word >> first & 0xfu) * 0x00204081u) & 0x01010101u;
+  // Four bits of a word at a time: A as the int8 values 0 and 1, W as -1 and +1.
+  static constexpr int kParts = 8;
+  BNN_DEVICE static uint32_t widen_a(uint32_t word, int part) {
+    return ((word >> (4 * part) & 0xfu) * 0x00204081u) & 0x01010101u;  // bit i of the four to byte i
   }
-  // 0 and 1 to -1 and +1: 2 x - 1 in each byte. 255 is -1, and 255 - 254 x needs no carry.
-  BNN_DEVICE static uint32_t as_signs(uint32_t bytes) { return 0xffffffffu - bytes * 254u; }
-
+  BNN_DEVICE static uint32_t widen_b(uint32_t word, int part) {
+    return 0xffffffffu - widen_a(word, part) * 254u;  // 255, which is -1, or 255 - 254: no byte carries into the next
+  }
   BNN_DEVICE static void multiply(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-#pragma unroll
-    for (int first = 0; first < 32; first += 4) {
-      const uint32_t wide_a[4] = {as_bytes(a[0], first), as_bytes(a[1], first), as_bytes(a[2], first),
-                                  as_bytes(a[3], first)};
-      const uint32_t wide_b[2] = {as_signs(as_bytes(b[0], first)), as_signs(as_bytes(b[1], first))};
-      multiply_int8(c, wide_a, wide_b);
-    }
+    multiply_int8(c, a, b);
   }
 };
 

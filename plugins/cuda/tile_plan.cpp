@@ -61,7 +61,8 @@ bool lay_out(const TileSize& tile, const Device& device, TilePlan& plan) {
   return true;
 }
 
-// Whether the kernel can count in int32: rows of the pile, columns of the padded images, output pixels, and the border table.
+// Whether there is anything to cut that the kernel can count in int32: rows of the pile, columns of the padded images, output
+// pixels, and the border table.
 bool countable(const ConvTask& task) {
   constexpr int64_t kLargest = int64_t{1} << 30;
   const int64_t image_rows = (int64_t{task.out_height} - 1) * task.stride_y +
@@ -69,7 +70,8 @@ bool countable(const ConvTask& task) {
   const int64_t columns = (int64_t{task.out_width} - 1) * task.stride_x +
                           (int64_t{task.kernel_width} - 1) * task.dilation_x + 1;
   const int64_t pixels = int64_t{task.batch} * task.out_height * task.out_width;
-  return image_rows * task.batch < kLargest && columns < kLargest && pixels < kLargest && task.border_entries() > 0;
+  return pixels > 0 && pixels < kLargest && image_rows * task.batch < kLargest && columns < kLargest &&
+         task.border_entries() > 0;
 }
 
 }  // namespace

@@ -18,6 +18,9 @@
 
 #include <setjmp.h>
 #include <ucontext.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include <algorithm>
 #include <cstdint>
@@ -440,6 +443,9 @@ class Block {
     if (spare.empty()) return std::unique_ptr<char[]>(new char[kStackBytes]);
     auto stack = std::move(spare.back());
     spare.pop_back();
+#ifdef __SANITIZE_ADDRESS__
+    ASAN_UNPOISON_MEMORY_REGION(stack.get(), kStackBytes);  // frames that a jump left behind
+#endif
     return stack;
   }
 

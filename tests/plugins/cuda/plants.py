@@ -38,7 +38,11 @@ PLANTS = (
     ),
     Plant("a wrong element of C", "conv_tile.cuh", "[half * 2 + k % 2]", "[k % 2 * 2 + half]"),
     Plant(
-        "a wrong row of A", "conv_tile.cuh", "group_(thread_index() % kWarpThreads / 4)", "group_(thread_index() % 8)"
+        "a wrong row of A",
+        "conv_tile.cuh",
+        "group_(thread_index() % kWarpThreads / 4)",
+        "group_(thread_index() % 8)",
+        f"another thread|{WRONG}",
     ),
     Plant(
         "a wrong column of B",
@@ -52,7 +56,7 @@ PLANTS = (
         "column / 2 * 8 + column_tile % 4 * 2",
         "column / 2 * 2 + column_tile % 4 * 8",
     ),
-    Plant("int8 signs", "products.cuh", "bytes * 254u", "bytes * 255u"),
+    Plant("int8 signs", "products.cuh", "widen_a(word, part) * 254u", "widen_a(word, part) * 255u"),
     # ---- barriers and copies
     Plant(
         "no barrier behind the copies",
