@@ -115,6 +115,7 @@ test-sanitizers: $(STAMP)
 # it is there, is what bench-gpu compares with. GPU_ARCHITECTURE is 90 for compute capability 9.0.
 GPU := build/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(abspath $(BIN)/python),$(PYTHON))
+GPU_RUN = PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON)
 GPU_ARCHITECTURE ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
 GPU_LIBRARY := $(GPU)/cuda/libbnn_deploy_cuda.so
 GPU_PROGRAMS := $(patsubst benchmarks/gpu/%.cu,$(GPU)/programs/%,$(wildcard benchmarks/gpu/*.cu))
@@ -124,11 +125,11 @@ COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null)
 GPU_EXACT = $(GPU_ARCHITECTURE)$(if $(filter 90,$(GPU_ARCHITECTURE)),a)
 
 test-gpu: gpu-library
-	BNN_CUDA_LIBRARY=$(abspath $(GPU_LIBRARY)) PYTHONPATH=. $(GPU_PYTHON) -m pytest -q -rs tests/plugins/cuda $(ARGS)
-	PYTHONPATH=. $(GPU_PYTHON) plugins/cuda/sanitize.py $(GPU_LIBRARY)
+	BNN_CUDA_LIBRARY=$(abspath $(GPU_LIBRARY)) $(GPU_RUN) -m pytest -q -rs tests/plugins/cuda $(ARGS)
+	$(GPU_RUN) plugins/cuda/sanitize.py $(GPU_LIBRARY)
 
 bench-gpu: gpu-library $(GPU_PROGRAMS)
-	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu/bench_gpu.py --library $(GPU_LIBRARY) --programs $(GPU)/programs \
+	$(GPU_RUN) benchmarks/gpu/bench_gpu.py --library $(GPU_LIBRARY) --programs $(GPU)/programs \
 	  --output '$(GPU_RESULTS)' --commit '$(COMMIT)' $(ARGS)
 
 gpu-library:

@@ -1,5 +1,5 @@
-// The table of border corrections, once for a layer: what the exact integer of a window has besides the counted bits, for
-// every way in which padding can cut the window (`products.cuh` says what is summed).
+// The table of border corrections, once for a layer: what the exact integer of a window has besides the counted bits,
+// for every way in which padding can cut the window (`products.cuh` says what is summed).
 #pragma once
 
 #include "cuda/products.cuh"
@@ -27,8 +27,8 @@ fill_border_entries(const ConvTask task, int32_t* table) {
     const int32_t* weight = task.weight + (int64_t{output} * task.taps() + tap) * task.words;
     int ones = 0;
     for (int word = 0; word < task.words; ++word) ones += popcount(static_cast<uint32_t>(load(weight + word)));
-    const bool padded = row < above || row >= task.kernel_height - below || column < left ||
-                        column >= task.kernel_width - right;
+    const bool padded =
+        row < above || row >= task.kernel_height - below || column < left || column >= task.kernel_width - right;
     sum += padded ? Product::padded_tap(task.levels, task.channels, ones) + task.pad_value * (2 * ones - task.channels)
                   : Product::valid_tap(task.levels, task.channels, ones);
   }

@@ -66,8 +66,16 @@ ConvTask task_of(const bnn_cuda_conv2d_call& call) {
   task.kind.activation = choice("activation", call.activation, Activation::kClip);
   task.kind.float_output = call.y != nullptr;
   task.kind.packed_output = call.bits != nullptr;
-  task.operands = {call.scale,  call.bias,  call.slope, call.shift, call.lower, call.upper, call.accumulator_lower,
-                   call.accumulator_upper, call.clip_low, call.clip_high};
+  task.operands = {call.scale,
+                   call.bias,
+                   call.slope,
+                   call.shift,
+                   call.lower,
+                   call.upper,
+                   call.accumulator_lower,
+                   call.accumulator_upper,
+                   call.clip_low,
+                   call.clip_high};
   task.layout = choice("layout", call.layout, Layout::kChannelsLast);
   task.kind.float16 = call.float16 != 0;
   task.packed = call.packed;
@@ -123,9 +131,8 @@ int bnn_cuda_chosen_kernel(const bnn_cuda_conv2d_call* call, int* kernel) {
   return guarded([&] { *kernel = chosen_kernel(task_of(*call), device_of(*call)); });
 }
 int bnn_cuda_prepare(const bnn_cuda_conv2d_call* call, void* stream) {
-  return guarded([&] {
-    fill_border_table(task_of(*call), product_of(*call), call->border, static_cast<Stream>(stream));
-  });
+  return guarded(
+      [&] { fill_border_table(task_of(*call), product_of(*call), call->border, static_cast<Stream>(stream)); });
 }
 int bnn_cuda_conv2d(const bnn_cuda_conv2d_call* call, void* stream) {
   return guarded([&] {

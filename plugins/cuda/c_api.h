@@ -1,7 +1,8 @@
-/* The GPU's kernels as plain C functions, for tests and measurements. The same functions are in two libraries: one for a
- * GPU, and one in which the host executor runs the kernels.
+/* The GPU's kernels as plain C functions, for tests and measurements. The same functions are in two libraries: one for
+ * a GPU, and one in which the host executor runs the kernels.
  *
- * Every function returns 0, or 1 and leaves a message for bnn_cuda_last_error(). Pointers to data are to device memory. */
+ * Every function returns 0, or 1 and leaves a message for bnn_cuda_last_error(). Pointers to data are to device memory.
+ */
 #ifndef BNN_CUDA_C_API_H_
 #define BNN_CUDA_C_API_H_
 
@@ -71,8 +72,9 @@ BNN_API int bnn_cuda_conv2d(const bnn_cuda_conv2d_call* call, void* stream);
 BNN_API int bnn_cuda_pack(const bnn_cuda_pack_call* call, void* stream);
 BNN_API int bnn_cuda_max_pool(const bnn_cuda_max_pool_call* call, void* stream);
 
-/* For measurements, in the library for a GPU alone: what is launched on `*stream` between the first two is recorded as a CUDA
- * graph, and does not run. bnn_cuda_replay() runs it once, then `times` times, and gives the milliseconds of one of these. */
+/* For measurements, in the library for a GPU alone: what is launched on `*stream` between the first two is recorded as
+ * a CUDA graph, and does not run. bnn_cuda_replay() runs it once, then `times` times, and gives the milliseconds of one
+ * of these. */
 BNN_API int bnn_cuda_begin_recording(void** stream);
 BNN_API int bnn_cuda_end_recording(void* stream, void** recording);
 BNN_API int bnn_cuda_replay(const void* recording, int times, float* milliseconds);

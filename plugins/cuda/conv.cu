@@ -9,7 +9,7 @@ namespace bnn::cuda {
 namespace {
 
 constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
-constexpr int kBorderRound = 128;      // the largest kOutputs: a tile reads whole rows of the table
+constexpr int kBorderRound = 128;       // the largest kOutputs: a tile reads whole rows of the table
 constexpr int kMostResidentBlocks = 4;  // of one multiprocessor; more tiles than that go through the same blocks
 
 int narrow_size(const char* what, int64_t size) {
@@ -172,10 +172,14 @@ void convolve(const ConvTask& task, int kernel, ProductChoice product, const Dev
   with_product(product, [&](auto choice) {
     using Choice = decltype(choice);
     switch (kernel) {
-      case 0: return launch_tile<0, Choice>(task, plan, device, stream);
-      case 1: return launch_tile<1, Choice>(task, plan, device, stream);
-      case 2: return launch_tile<2, Choice>(task, plan, device, stream);
-      default: return launch_tile<3, Choice>(task, plan, device, stream);
+      case 0:
+        return launch_tile<0, Choice>(task, plan, device, stream);
+      case 1:
+        return launch_tile<1, Choice>(task, plan, device, stream);
+      case 2:
+        return launch_tile<2, Choice>(task, plan, device, stream);
+      default:
+        return launch_tile<3, Choice>(task, plan, device, stream);
     }
   });
 }

@@ -1,5 +1,6 @@
-// 1-bit convolution with the popcount instruction, straight from the formulas of the bit contract: what serves groups and
-// whatever the tensor-core kernel does not take, and its second opinion in tests. It shares only the epilogue with it.
+// 1-bit convolution with the popcount instruction, straight from the formulas of the bit contract: what serves groups
+// and whatever the tensor-core kernel does not take, and its second opinion in tests. It shares only the epilogue with
+// it.
 #pragma once
 
 #include "cuda/epilogue.cuh"
@@ -59,8 +60,10 @@ BNN_DEVICE int accumulate(const ConvTask& task, const Pixel& at, int output) {
     const int x = at.column * task.stride_x - task.pad_left + tap % task.kernel_width * task.dilation_x;
     const int32_t* weight = task.weight + (int64_t{output} * task.taps() + tap) * weight_words;
     const int64_t pixel = (int64_t{at.image} * task.height + y) * task.width + x;
-    if (y < 0 || y >= task.height || x < 0 || x >= task.width) sum += padded_sum(task, weight, channels);
-    else sum += tap_sum(task, task.packed + pixel * task.planes * task.words, weight, first, channels);
+    if (y < 0 || y >= task.height || x < 0 || x >= task.width)
+      sum += padded_sum(task, weight, channels);
+    else
+      sum += tap_sum(task, task.packed + pixel * task.planes * task.words, weight, first, channels);
   }
   return sum;
 }
@@ -100,8 +103,7 @@ conv_popcount(const ConvTask task) {
   const int output = block_y() * kUnit;
   int accumulators[kUnit];
 #pragma unroll
-  for (int i = 0; i < kUnit; ++i)
-    accumulators[i] = output + i < task.outputs ? accumulate(task, at, output + i) : 0;
+  for (int i = 0; i < kUnit; ++i) accumulators[i] = output + i < task.outputs ? accumulate(task, at, output + i) : 0;
   finish_unit(task, at, output, accumulators, GlobalOperands(task, output));
 }
 

@@ -1,16 +1,18 @@
 // 1-bit convolution on tensor cores: an implicit matrix product, with nothing unfolded in memory.
 //
-// A block computes a tile: kPixels output pixels of kOutputs channels. The output pixels of all images, row by row, are one
-// long line, and a tile is a stretch of it, so that tiles are full whatever the size of an image. (Where rows are too long
-// for shared memory, the columns are first cut into bands, and each band is such a line.) The input that a tile reads is a
-// stretch of rows of the padded images, piled one below the other: its *halo*. It is copied to shared memory once, with zeros
-// where there is padding, and every tap reads its operands straight out of it, at a fixed distance from the pixel.
+// A block computes a tile: kPixels output pixels of kOutputs channels. The output pixels of all images, row by row, are
+// one long line, and a tile is a stretch of it, so that tiles are full whatever the size of an image. (Where rows are
+// too long for shared memory, the columns are first cut into bands, and each band is such a line.) The input that a
+// tile reads is a stretch of rows of the padded images, piled one below the other: its *halo*. It is copied to shared
+// memory once, with zeros where there is padding, and every tap reads its operands straight out of it, at a fixed
+// distance from the pixel.
 //
-// Rows of A are output pixels, columns of B output channels; K runs over taps and words, 8 words (256 bits) a step. Within a
-// step a thread holds two neighbouring words of A and of B: another order of K than the manual's, the same for both.
+// Rows of A are output pixels, columns of B output channels; K runs over taps and words, 8 words (256 bits) a step.
+// Within a step a thread holds two neighbouring words of A and of B: another order of K than the manual's, the same for
+// both.
 //
-// The columns of B are put in an order that gives each thread eight neighbouring output channels (`channel_of_column`): a
-// whole byte of packed output, and stores of 16 bytes, with no exchange between threads.
+// The columns of B are put in an order that gives each thread eight neighbouring output channels (`channel_of_column`):
+// a whole byte of packed output, and stores of 16 bytes, with no exchange between threads.
 #pragma once
 
 #include <type_traits>
@@ -21,8 +23,8 @@
 
 namespace bnn::cuda {
 
-// The output channel, within the tile, of a column of B. Four column tiles make 32 channels; of these the thread `part` of a
-// group, which has columns 2 part and 2 part + 1 of each, gets channels 8 part to 8 part + 7.
+// The output channel, within the tile, of a column of B. Four column tiles make 32 channels; of these the thread `part`
+// of a group, which has columns 2 part and 2 part + 1 of each, gets channels 8 part to 8 part + 7.
 constexpr int channel_of_column(int column_tile, int column) {
   return column_tile / 4 * 32 + column / 2 * 8 + column_tile % 4 * 2 + column % 2;
 }
@@ -33,17 +35,28 @@ class ConvTile {
   using Product = typename Resolve<Choice>::Type;
 
   BNN_DEVICE ConvTile(const ConvTask& task, const TilePlan& plan)
-      : task_(task), plan_(plan), weights_(shared_memory()), halo_(weights_.at<uint32_t>(plan.halo_at)),
-        sums_(weights_.at<int>(plan.sums_at)), steps_(weights_.at<int>(plan.steps_at)),
-        warp_(thread_index() / kWarpThreads), group_(thread_index() % kWarpThreads / 4), part_(thread_index() % 4),
+      : task_(task),
+        plan_(plan),
+        weights_(shared_memory()),
+        halo_(weights_.at<uint32_t>(plan.halo_at)),
+        sums_(weights_.at<int>(plan.sums_at)),
+        steps_(weights_.at<int>(plan.steps_at)),
+        warp_(thread_index() / kWarpThreads),
+        group_(thread_index() % kWarpThreads / 4),
+        part_(thread_index() % 4),
         first_output_(block_y() * kOutputs) {}
 
   // The weights stay where they are while the block goes from tile to tile.
   BNN_DEVICE void run() {
     switch (plan_.chunk) {
-      case 4: copy_weights<4>(); break;
-      case 2: copy_weights<2>(); break;
-      default: copy_weights<1>();
+      case 4:
+        copy_weights<4>();
+        break;
+      case 2:
+        copy_weights<2>();
+        break;
+      default:
+        copy_weights<1>();
     }
     fill_steps();
     fill_operands();
@@ -88,8 +101,8 @@ class ConvTile {
   }
   BNN_DEVICE int first_pile_row(int tile) const { return pile_row(pixel_at(tile, first_position(tile))); }
 
-  // Output `r` of the tile is in row r of shared memory: column r % 8 of column tile r / 8. Behind the last tap, and behind the
-  // last output, there are zeros.
+  // Output `r` of the tile is in row r of shared memory: column r % 8 of column tile r / 8. Behind the last tap, and
+  // behind the last output, there are zeros.
   template <int kChunk>
   BNN_DEVICE void copy_weights() {
     const int copies = plan_.steps * 8 / kChunk;
@@ -103,7 +116,8 @@ class ConvTile {
     }
   }
 
-  // For each step and part, where the thread's two words are, in words from the first tap of a pixel; -1: behind the last tap.
+  // For each step and part, where the thread's two words are, in words from the first tap of a pixel; -1: behind the
+  // last tap.
   BNN_DEVICE void fill_steps() {
     for (int i = thread_index(); i < plan_.steps * 4; i += kThreads) {
       const int tap = 2 * i / plan_.tap_words, word = 2 * i % plan_.tap_words;
@@ -133,8 +147,10 @@ class ConvTile {
   template <class Value>
   BNN_DEVICE void fill_operand(Operand operand) {
     const Value* from;
-    if constexpr (std::is_same_v<Value, int>) from = integer_operand(task_.operands, operand);
-    else from = real_operand(task_.operands, operand);
+    if constexpr (std::is_same_v<Value, int>)
+      from = integer_operand(task_.operands, operand);
+    else
+      from = real_operand(task_.operands, operand);
     for (int channel = thread_index(); channel < kOutputs; channel += kThreads) {
       const int output = first_output_ + channel;
       operands<Value>(operand).store(channel, output < task_.outputs ? load(from + output) : Value{0});
@@ -161,8 +177,8 @@ class ConvTile {
         windows_[m][half] = 0;
         if (position >= plan_.band_pixels) continue;
         const Pixel pixel = pixel_at(tile, position);
-        windows_[m][half] = (pile_row(pixel) - first_row) * plan_.halo_columns +
-                            (pixel.column - first_column(tile)) * task_.stride_x;
+        windows_[m][half] =
+            (pile_row(pixel) - first_row) * plan_.halo_columns + (pixel.column - first_column(tile)) * task_.stride_x;
       }
   }
 
@@ -192,9 +208,14 @@ class ConvTile {
 
   BNN_DEVICE void copy_halo(int tile, int plane) {
     switch (plan_.chunk) {
-      case 4: copy_halo_by<4>(tile, plane); break;
-      case 2: copy_halo_by<2>(tile, plane); break;
-      default: copy_halo_by<1>(tile, plane);
+      case 4:
+        copy_halo_by<4>(tile, plane);
+        break;
+      case 2:
+        copy_halo_by<2>(tile, plane);
+        break;
+      default:
+        copy_halo_by<1>(tile, plane);
     }
   }
   template <int kChunk>
@@ -205,8 +226,8 @@ class ConvTile {
       const int row = i / row_copies, column = i % row_copies / copies, word = i % copies * kChunk;
       const int image = (first_row + row) / plan_.image_rows;
       const int y = (first_row + row) % plan_.image_rows - task_.pad_top, x = first_x + column;
-      const bool valid = image < task_.batch && y >= 0 && y < task_.height && x >= 0 && x < task_.width &&
-                         word < task_.words;
+      const bool valid =
+          image < task_.batch && y >= 0 && y < task_.height && x >= 0 && x < task_.width && word < task_.words;
       const int64_t pixel = (static_cast<int64_t>(image) * task_.height + y) * task_.width + x;
       const int64_t from = valid ? (pixel * task_.planes + plane) * task_.words + word : 0;
       copy_async<kChunk>(halo_, (row * plan_.halo_columns + column) * plan_.pixel_words + word,
@@ -287,7 +308,7 @@ class ConvTile {
         const Pixel pixel = pixel_at(tile, position);
         if (position >= plan_.band_pixels || pixel.column >= task_.out_width) continue;
         const int64_t row = int64_t{border_class(task_, pixel.row, pixel.column)} * task_.border_stride;
-        // The thread has 8 of each 32 channels of the tile.
+      // The thread has 8 of each 32 channels of the tile.
 #pragma unroll
         for (int first = 0; first < kOutputs; first += 32) {
           const int channel = first + part_ * kUnit;
@@ -340,8 +361,7 @@ class ConvTile {
 
 template <class Choice, int kPixels, int kOutputs, int kWarps>
 // Twelve warps on a multiprocessor leave 168 registers to a thread: no instance spills.
-BNN_KERNEL(kWarps* kWarpThreads, 12 / kWarps)
-conv_tile(const ConvTask task, const TilePlan plan) {
+BNN_KERNEL(kWarps* kWarpThreads, 12 / kWarps) conv_tile(const ConvTask task, const TilePlan plan) {
   ConvTile<Choice, kPixels, kOutputs, kWarps>(task, plan).run();
 }
 

@@ -1,4 +1,5 @@
-// The GPU's memory and its sizes. In the host build it is the executor's memory, and a GPU of whatever size is asked for.
+// The GPU's memory and its sizes. In the host build it is the executor's memory, and a GPU of whatever size is asked
+// for.
 #pragma once
 
 #include <cstddef>

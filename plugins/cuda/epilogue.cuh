@@ -77,12 +77,18 @@ enum class Operand { kScale, kBias, kSlope, kShift, kLower, kUpper };
 
 BNN_DEVICE const float* real_operand(const EpilogueOperands& operands, Operand operand) {
   switch (operand) {
-    case Operand::kScale: return operands.scale;
-    case Operand::kBias: return operands.bias;
-    case Operand::kSlope: return operands.slope;
-    case Operand::kShift: return operands.shift;
-    case Operand::kLower: return operands.lower;
-    default: return operands.upper;
+    case Operand::kScale:
+      return operands.scale;
+    case Operand::kBias:
+      return operands.bias;
+    case Operand::kSlope:
+      return operands.slope;
+    case Operand::kShift:
+      return operands.shift;
+    case Operand::kLower:
+      return operands.lower;
+    default:
+      return operands.upper;
   }
 }
 
@@ -102,8 +108,10 @@ BNN_DEVICE void finish_reals(const ConvTask& task, const UnitAddress& at, const 
 #pragma unroll
   for (int i = 0; i < kUnit; ++i) z[i] = scaled(accumulators[i], first[i], second[i]);
   if (task.kind.residual) {
-    if (task.kind.float16) read_unit(static_cast<const Half*>(task.residual), at, first);
-    else read_unit(static_cast<const float*>(task.residual), at, first);
+    if (task.kind.float16)
+      read_unit(static_cast<const Half*>(task.residual), at, first);
+    else
+      read_unit(static_cast<const float*>(task.residual), at, first);
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) z[i] = z[i] + first[i];
   }
@@ -117,8 +125,10 @@ BNN_DEVICE void finish_reals(const ConvTask& task, const UnitAddress& at, const 
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) z[i] = clip(z[i], task.operands.clip_low, task.operands.clip_high);
   }
-  if (task.kind.float16) write_unit(static_cast<Half*>(task.y), at, z);
-  else write_unit(static_cast<float*>(task.y), at, z);
+  if (task.kind.float16)
+    write_unit(static_cast<Half*>(task.y), at, z);
+  else
+    write_unit(static_cast<float*>(task.y), at, z);
 }
 
 // The packed byte of eight channels; behind the last channel there are zeros.

@@ -30,22 +30,22 @@ constexpr int kChooseKernel = -1, kPopcountKernel = kTileCount;
 // The sizes and the attributes, with all pointers null. Throws where a size is beyond what the kernels count in int32.
 ConvTask conv_task(const ConvAttributes& attributes, const ConvWeightShape& weight, const ConvShape& shape);
 
-// A fully connected layer as a 1x1 convolution over an image of one row: packed [N, words] is [1, 1, N, words], and y, [N, O], is
-// [1, 1, N, O], so its layout is kChannelsLast.
+// A fully connected layer as a 1x1 convolution over an image of one row: packed [N, words] is [1, 1, N, words], and y,
+// [N, O], is [1, 1, N, O], so its layout is kChannelsLast.
 ConvTask linear_task(int64_t batch, int64_t channels, int64_t outputs, Levels levels);
 
 // Which kernel `kChooseKernel` stands for on this device.
 int chosen_kernel(const ConvTask& task, const Device& device);
 
-// The table of border corrections, which task.border must point to from then on; of use to the tensor-core kernels alone. 0
-// bytes, and nothing to fill, where none of these takes the layer.
+// The table of border corrections, which task.border must point to from then on; of use to the tensor-core kernels
+// alone. 0 bytes, and nothing to fill, where none of these takes the layer.
 size_t border_table_bytes(const ConvTask& task);
 // The most that it can be, whatever the size of the image.
 size_t most_border_table_bytes(const ConvAttributes& attributes, const ConvWeightShape& weight);
 void fill_border_table(const ConvTask& task, ProductChoice product, int32_t* table, Stream stream);
 
-// The task of a pool, with its sizes. Throws where they do not fit: the rules are those of a convolution with one weight for
-// each tap. attributes: channels, strides and pads.
+// The task of a pool, with its sizes. Throws where they do not fit: the rules are those of a convolution with one
+// weight for each tap. attributes: channels, strides and pads.
 MaxPoolTask max_pool_task(const ConvAttributes& attributes, const int64_t (&kernel)[2], const Dims& packed);
 
 void convolve(const ConvTask& task, int kernel, ProductChoice product, const Device& device, Stream stream);

@@ -14,8 +14,8 @@ BNN_DEVICE float read_real(const PackTask& task, int64_t i) {
   return load(static_cast<const float*>(task.x) + i);
 }
 
-// The bit of plane P, and of plane N where there is one. A NaN is the lesser level of every kind: every comparison with it
-// is false, so plane N asks for the opposite.
+// The bit of plane P, and of plane N where there is one. A NaN is the lesser level of every kind: every comparison with
+// it is false, so plane N asks for the opposite.
 BNN_DEVICE bool greater_bit(const PackTask& task, float x, int channel) {
   if (task.kind == PackKind::kTernary) return x > 0.0f;
   const float lower = load(task.lower + channel * task.lower_step);

@@ -10,8 +10,8 @@
 //
 //   accumulator = kCount * count + kSum * S + border[class][output]
 //
-// where `border`, which depends only on which taps of the window are padded, sums over the taps what `Levels` and the product
-// ask for: with c the channels, and ones = popcount(W) of the tap,
+// where `border`, which depends only on which taps of the window are padded, sums over the taps what `Levels` and the
+// product ask for: with c the channels, and ones = popcount(W) of the tap,
 //
 //                        count    S   valid tap       padded tap
 //   Xor  bipolar           -2     .   c               2 ones            K - 2X, and X of a padded tap is ones
@@ -22,8 +22,8 @@
 //   Int8 bipolar            2     .   c - 2 ones      0                 A = (a + 1) / 2
 //        unipolar, ternary  1     .   0               0
 //
-// and for a padding value other than 0, value * (2 ones - c) for each padded tap. A ternary count is that of plane P less that
-// of plane N, and so is its S.
+// and for a padding value other than 0, value * (2 ones - c) for each padded tap. A ternary count is that of plane P
+// less that of plane N, and so is its S.
 #pragma once
 
 #include "core/bits.h"
@@ -31,8 +31,8 @@
 
 namespace bnn::cuda {
 
-// A product takes the words of a step in kParts parts: `widen_a` and `widen_b` make the operands of one part of them, each once
-// for all the products that it is used in.
+// A product takes the words of a step in kParts parts: `widen_a` and `widen_b` make the operands of one part of them,
+// each once for all the products that it is used in.
 
 constexpr bool is_bipolar(Levels levels) { return levels == Levels::kBipolar; }
 

@@ -1,15 +1,15 @@
 // All that a kernel knows of its hardware. On a GPU these are instructions; on the host the executor plays them
 // (`cuda/host/ptx_host.h`, which has the same names). Nothing else in this folder uses a CUDA built-in.
 //
-// Fragments of the matrix instructions: PTX ISA, "Matrix Fragments for mma.m16n8k256" (.b1), "for mma.m8n8k128" (.b1) and
-// "for mma.m16n8k32" (.s8). With group = lane / 4 and part = lane % 4:
+// Fragments of the matrix instructions: PTX ISA, "Matrix Fragments for mma.m16n8k256" (.b1), "for mma.m8n8k128" (.b1)
+// and "for mma.m16n8k32" (.s8). With group = lane / 4 and part = lane % 4:
 //
 //   A, 16 rows:  a[0] row group, a[1] row group + 8, words k = part;  a[2], a[3] the same rows, words k = part + 4
 //   B, 8 columns: b[0] column group, word k = part;  b[1] the same column, word k = part + 4
 //   C, 16 x 8:   c[0], c[1] row group, columns 2 part and 2 part + 1;  c[2], c[3] row group + 8, the same columns
 //
-// A word is 32 one-bit values, or 4 values of int8. The kernels sum over all of K, so which k a word stands for is free, as
-// long as A and B agree: a thread's two words are neighbours in memory.
+// A word is 32 one-bit values, or 4 values of int8. The kernels sum over all of K, so which k a word stands for is
+// free, as long as A and B agree: a thread's two words are neighbours in memory.
 #pragma once
 
 #include <cstdint>
@@ -155,10 +155,9 @@ BNN_DEVICE void multiply_and_popcount(int (&c)[4], const uint32_t (&a)[4], const
 // Sums products of int8, four to a word. From sm_80 on.
 BNN_DEVICE void multiply_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile(
-      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
 }
 

@@ -23,7 +23,8 @@ int halo_rows(const ConvTask& task, int pixels, int band_width, int image_rows) 
   // that is the longer step, else at least.
   const int crossings =
       next_image > task.stride_y ? divide_up(rows - 1, task.out_height) : (rows - 1) / task.out_height;
-  return (rows - 1 - crossings) * task.stride_y + crossings * next_image + (task.kernel_height - 1) * task.dilation_y + 1;
+  return (rows - 1 - crossings) * task.stride_y + crossings * next_image + (task.kernel_height - 1) * task.dilation_y +
+         1;
 }
 
 // Everything but the sizes in shared memory, which may be beyond an int: see `lay_out`.
@@ -61,14 +62,14 @@ bool lay_out(const TileSize& tile, const Device& device, TilePlan& plan) {
   return true;
 }
 
-// Whether there is anything to cut that the kernel can count in int32: rows of the pile, columns of the padded images, output
-// pixels, and the border table.
+// Whether there is anything to cut that the kernel can count in int32: rows of the pile, columns of the padded images,
+// output pixels, and the border table.
 bool countable(const ConvTask& task) {
   constexpr int64_t kLargest = int64_t{1} << 30;
-  const int64_t image_rows = (int64_t{task.out_height} - 1) * task.stride_y +
-                             (int64_t{task.kernel_height} - 1) * task.dilation_y + 1;
-  const int64_t columns = (int64_t{task.out_width} - 1) * task.stride_x +
-                          (int64_t{task.kernel_width} - 1) * task.dilation_x + 1;
+  const int64_t image_rows =
+      (int64_t{task.out_height} - 1) * task.stride_y + (int64_t{task.kernel_height} - 1) * task.dilation_y + 1;
+  const int64_t columns =
+      (int64_t{task.out_width} - 1) * task.stride_x + (int64_t{task.kernel_width} - 1) * task.dilation_x + 1;
   const int64_t pixels = int64_t{task.batch} * task.out_height * task.out_width;
   return pixels > 0 && pixels < kLargest && image_rows * task.batch < kLargest && columns < kLargest &&
          task.border_entries() > 0;

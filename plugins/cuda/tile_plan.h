@@ -5,9 +5,9 @@
 
 namespace bnn::cuda {
 
-// The sizes of a tile: output pixels, output channels, and the warps that share its pixels. kTiles lists those that are built,
-// the first to be preferred: a large tile reads its operands from shared memory least often, a small one leaves work for all
-// multiprocessors where a layer is small, and holds the weights of layers with many channels.
+// The sizes of a tile: output pixels, output channels, and the warps that share its pixels. kTiles lists those that are
+// built, the first to be preferred: a large tile reads its operands from shared memory least often, a small one leaves
+// work for all multiprocessors where a layer is small, and holds the weights of layers with many channels.
 struct TileSize {
   int pixels, outputs, warps;
 };
@@ -21,15 +21,15 @@ struct Device {
 };
 
 struct TilePlan {
-  int band_width, bands;                   // columns of a band; the last one may have fewer
-  int band_pixels, tiles_of_band;          // pixels of all images in a band
-  int image_rows;                          // of one image in the pile of padded images
-  int halo_rows, halo_columns;             // of one tile
-  int tap_words;                           // of K for each tap: `words`, made even
-  int pixel_words;                         // from one halo pixel to the next
-  int weight_words;                        // from one output's weights to the next
-  int chunk;                               // words that are copied at once: 1, 2 or 4
-  int steps;                               // products of 256 bits
+  int band_width, bands;                                      // columns of a band; the last one may have fewer
+  int band_pixels, tiles_of_band;                             // pixels of all images in a band
+  int image_rows;                                             // of one image in the pile of padded images
+  int halo_rows, halo_columns;                                // of one tile
+  int tap_words;                                              // of K for each tap: `words`, made even
+  int pixel_words;                                            // from one halo pixel to the next
+  int weight_words;                                           // from one output's weights to the next
+  int chunk;                                                  // words that are copied at once: 1, 2 or 4
+  int steps;                                                  // products of 256 bits
   int halo_at, sums_at, steps_at, operands_at, shared_bytes;  // in bytes from the start of shared memory
 
   constexpr int tiles() const { return bands * tiles_of_band; }

@@ -149,17 +149,14 @@ inline GlobalMemory& global_memory() {
   return memory;
 }
 
-// When a thread did something: how many barriers of its block, and of its warp, it had passed.
+// When a thread did something: how many barriers of its block it had passed. What the threads of a warp do together
+// orders none of their accesses to memory.
 struct Moment {
   int thread = -1;
-  unsigned block_barriers = 0, warp_barriers = 0;
+  unsigned barriers = 0;
 
   // Whether `now` is certain to come after this, on every GPU.
-  bool before(const Moment& now) const {
-    if (thread < 0 || thread == now.thread || block_barriers < now.block_barriers) return true;
-    const bool same_warp = thread / static_cast<int>(kWarpThreads) == now.thread / static_cast<int>(kWarpThreads);
-    return same_warp && warp_barriers < now.warp_barriers;
-  }
+  bool before(const Moment& now) const { return thread < 0 || thread == now.thread || barriers < now.barriers; }
 };
 
 // The shared memory of one block.
@@ -245,7 +242,7 @@ struct Thread {
   bool started = false, ended = false;
   Wait wait = Wait::kNothing;
   Site site{"", 0};
-  unsigned block_barriers = 0, warp_barriers = 0;
+  unsigned barriers = 0;
   std::vector<Copy> copies;  // asynchronous ones that it has not waited for
   jmp_buf state;
   ucontext_t start;
@@ -269,7 +266,12 @@ inline Block*& current_block() {
 class Block {
  public:
   Block(const char* kernel, Grid grid, Grid index, unsigned threads, size_t shared_bytes, std::function<void()> body)
-      : grid(grid), index(index), shared(shared_bytes), kernel_(kernel), body_(std::move(body)), threads_(threads),
+      : grid(grid),
+        index(index),
+        shared(shared_bytes),
+        kernel_(kernel),
+        body_(std::move(body)),
+        threads_(threads),
         meetings_(threads / kWarpThreads) {
     if (threads == 0 || threads % kWarpThreads != 0 || threads > 1024)
       throw Fault(std::string(kernel) + ": a block of " + std::to_string(threads) + " threads");
@@ -303,9 +305,7 @@ class Block {
 
   Thread& thread() { return *running_; }
   unsigned threads() const { return static_cast<unsigned>(threads_.size()); }
-  Moment now() const {
-    return {static_cast<int>(running_->index), running_->block_barriers, running_->warp_barriers};
-  }
+  Moment now() const { return {static_cast<int>(running_->index), running_->barriers}; }
   uint64_t thread_of_grid() const { return uint64_t{linear_index()} * threads_.size() + running_->index + 1; }
 
   [[noreturn]] void fail(const std::string& what, const Site& site) const {
@@ -330,7 +330,7 @@ class Block {
       at_barrier_ = 0;
       for (Thread& other : threads_) {
         other.wait = Wait::kNothing;
-        ++other.block_barriers;
+        ++other.barriers;
       }
     } else {
       yield();
@@ -338,9 +338,9 @@ class Block {
   }
 
   // An operation that all threads of a warp do together: `work(given, taken)` sees what each of them gave, and fills in
-  // what each takes away. Only `synchronises` orders their accesses to memory.
+  // what each takes away.
   template <class Given, class Taken, class Work>
-  Taken meet(const char* operation, const Given& given, const Site& site, bool synchronises, Work work) {
+  Taken meet(const char* operation, const Given& given, const Site& site, Work work) {
     static_assert(sizeof(Given) <= kWidestExchange && sizeof(Taken) <= kWidestExchange);
     const unsigned warp = running_->index / kWarpThreads, lane = running_->index % kWarpThreads;
     Meeting& meeting = meetings_[warp];
@@ -358,10 +358,7 @@ class Block {
       work(all, results);
       for (unsigned i = 0; i < kWarpThreads; ++i) std::memcpy(meeting.taken[i], &results[i], sizeof(Taken));
       meeting.arrived = 0;
-      for (unsigned i = warp * kWarpThreads; i < (warp + 1) * kWarpThreads; ++i) {
-        threads_[i].wait = Wait::kNothing;
-        threads_[i].warp_barriers += synchronises;
-      }
+      for (unsigned i = warp * kWarpThreads; i < (warp + 1) * kWarpThreads; ++i) threads_[i].wait = Wait::kNothing;
     } else {
       running_->wait = Wait::kWarp;
       running_->site = site;

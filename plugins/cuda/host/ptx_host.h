@@ -1,5 +1,6 @@
-// The wrappers of `cuda/ptx.cuh`, played by the executor. The fragments are written down a second time here, from the PTX
-// manual and element by element, so that a wrong one in a kernel cannot agree with a wrong one here by construction.
+// The wrappers of `cuda/ptx.cuh`, played by the executor. The fragments are written down a second time here, from the
+// PTX manual and element by element, so that a wrong one in a kernel cannot agree with a wrong one here by
+// construction.
 #pragma once
 
 #include "cuda/host/executor.h"
@@ -22,7 +23,7 @@ inline int grid_x() { return static_cast<int>(block().grid.x); }
 inline void synchronize_block(const Site& site = Site::here()) { block().barrier(site); }
 
 inline uint32_t ballot(bool bit, const Site& site = Site::here()) {
-  return block().meet<bool, uint32_t>("ballot", bit, site, false, [](const bool* bits, uint32_t* words) {
+  return block().meet<bool, uint32_t>("ballot", bit, site, [](const bool* bits, uint32_t* words) {
     uint32_t word = 0;
     for (int lane = 0; lane < kWarpThreads; ++lane) word |= uint32_t{bits[lane]} << lane;
     std::fill(words, words + kWarpThreads, word);
@@ -30,7 +31,7 @@ inline uint32_t ballot(bool bit, const Site& site = Site::here()) {
 }
 
 inline int shuffle_xor(int value, int lanes, const Site& site = Site::here()) {
-  return block().meet<int, int>("shuffle", value, site, false, [lanes](const int* given, int* taken) {
+  return block().meet<int, int>("shuffle", value, site, [lanes](const int* given, int* taken) {
     for (int lane = 0; lane < kWarpThreads; ++lane) taken[lane] = given[lane ^ lanes];
   });
 }
@@ -170,8 +171,7 @@ void by_the_warp(const char* name, int (&c)[4], const uint32_t (&a)[4], const ui
   std::memcpy(given.b, b, sizeof b);
   std::memcpy(given.c, c, sizeof c);
   const Sums taken = block().meet<Operands, Sums>(
-      name, given, site, false,
-      [](const Operands* threads, Sums* sums) { multiply(threads, sums, kProduct); });
+      name, given, site, [](const Operands* threads, Sums* sums) { multiply(threads, sums, kProduct); });
   std::memcpy(c, taken.c, sizeof c);
 }
 

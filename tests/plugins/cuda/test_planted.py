@@ -36,11 +36,11 @@ SOURCES = (
 
 
 def replaced(text: str, right: str, wrong: str, where: str) -> str:
-    """`text` with the piece replaced that must stand in it exactly once."""
-    assert text.count(right) == 1, (
-        f"{where} has {text.count(right)} times {right!r}: the plant has to follow the source"
-    )
-    return text.replace(right, wrong)
+    """`text` with the piece replaced that must stand in it exactly once, however its lines are broken."""
+    pattern = r"\s+".join(re.escape(word) for word in right.split())
+    count = len(re.findall(pattern, text))
+    assert count == 1, f"{where} has {count} times {right!r}: the plant has to follow the source"
+    return re.sub(pattern, lambda _: wrong, text)
 
 
 class Workshop:

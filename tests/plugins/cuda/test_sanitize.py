@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def planted_tool(folder: Path, lines: str) -> dict[str, str]:
     tool = folder / "compute-sanitizer"
     tool.write_text(f"#!/bin/sh\n{lines}\n", "utf-8")
     tool.chmod(0o755)
-    return {"PATH": f"{folder}:/usr/bin:/bin"}
+    return os.environ | {"PATH": f"{folder}:/usr/bin:/bin"}
 
 
 def run_script(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
