@@ -1,5 +1,5 @@
-// How fast device memory is copied: bytes read and bytes written, both counted. In buffers far larger than the L2 cache, and in
-// buffers that stay in it.
+// How fast device memory is copied: bytes read and bytes written, both counted. In buffers far larger than the L2
+// cache, and in buffers that stay in it.
 
 #include "measure.cuh"
 

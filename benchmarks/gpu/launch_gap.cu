@@ -1,5 +1,5 @@
-// What a small kernel costs in a chain of kernels that depend on each other: launched one by one, in a CUDA graph, and in a
-// CUDA graph with programmatic dependent launch, where the next kernel is brought up while the last one still runs.
+// What a small kernel costs in a chain of kernels that depend on each other: launched one by one, in a CUDA graph, and
+// in a CUDA graph with programmatic dependent launch, where the next kernel is brought up while the last still runs.
 
 #include "measure.cuh"
 
@@ -53,7 +53,7 @@ cudaGraphExec_t record_chain(int* counters, int blocks) {
   return chain;
 }
 
-// Microseconds of a kernel of the chain. Every counter must have been raised by every kernel: none ran ahead of the last.
+// Microseconds of a kernel of the chain. Every counter must have been raised by every kernel: none overtook another.
 template <class Work>
 double microseconds(int* counters, int blocks, const Work& work) {
   constexpr int kRepeats = 11;

@@ -31,8 +31,8 @@ inline int attribute(cudaDeviceAttr which) {
   return value;
 }
 
-// `work(stream)` enqueues something. The median milliseconds of it over `repeats` turns, each behind one that is not timed:
-// while that one runs the host enqueues the rest, so that no time of the host's is counted.
+// `work(stream)` enqueues something. The median milliseconds of it over `repeats` turns, each behind one that is not
+// timed: while that one runs the host enqueues the rest, so that no time of the host's is counted.
 template <class Work>
 double median_ms(int repeats, const Work& work) {
   cudaStream_t stream;
@@ -64,7 +64,9 @@ inline uint32_t* random_words(size_t count, uint32_t seed = 1) {
   uint32_t* words = nullptr;
   check(cudaMalloc(&words, count * sizeof(uint32_t)), "memory on the GPU");
   for (size_t at = 0; at < count; at += block.size())
-    check(cudaMemcpy(words + at, block.data(), std::min(block.size(), count - at) * 4, cudaMemcpyHostToDevice), "a copy");
+    check(cudaMemcpy(words + at, block.data(), std::min(block.size(), count - at) * sizeof(uint32_t),
+                     cudaMemcpyHostToDevice),
+          "a copy");
   return words;
 }
 

@@ -1,7 +1,7 @@
 // How fast `mma.sync` is: 1-bit products counted with AND and with XOR, and int8 products.
 //
-// Operands stay in registers, so that nothing but the matrix instruction is measured. The wrappers are those that the kernels
-// use (`plugins/cuda/ptx.cuh`).
+// Operands stay in registers, so that nothing but the matrix instruction is measured. The wrappers are those that the
+// kernels use (`plugins/cuda/ptx.cuh`).
 
 #include "cuda/ptx.cuh"
 #include "measure.cuh"

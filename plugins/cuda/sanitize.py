@@ -88,8 +88,16 @@ def wrong_tiles(library: Library, case: Case, generator: np.random.Generator) ->
     values = operands(case, generator)
 
     def run(kernel: int) -> dict[str, bytes]:
-        layout = {"channels_last": case.channels_last, "float16": case.float16}
-        made = library.conv2d(case.layer, packed, weight, values, case.outputs, kernel=kernel, **layout)
+        made = library.conv2d(
+            case.layer,
+            packed,
+            weight,
+            values,
+            case.outputs,
+            channels_last=case.channels_last,
+            float16=case.float16,
+            kernel=kernel,
+        )
         return {name: array.tobytes() for name, array in made.items()}
 
     expected = run(library.popcount)
