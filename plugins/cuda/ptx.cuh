@@ -73,6 +73,9 @@ BNN_DEVICE void store_vector(T* address, const Vector<T, N>& value) {
   *reinterpret_cast<Vector<T, N>*>(address) = value;
 }
 
+// Returns what was there before.
+BNN_DEVICE int atomic_add(int* address, int value) { return atomicAdd(address, value); }
+
 // ---- the block's shared memory
 
 template <class T>

@@ -47,6 +47,8 @@ void stay_in_bounds_with_vectors(const Memory memory) {
   if (thread_index() % 2 == 0) store_vector(memory.mine(), Vector<uint32_t, 2>{four.values[2], four.values[3]});
 }
 
+void count_threads(const Memory memory) { atomic_add(reinterpret_cast<int*>(memory.out), 1); }
+
 // ---- shared memory
 
 void read_unwritten(const Memory memory) {
@@ -163,6 +165,12 @@ void read_what_another_wrote(const Memory memory) {
   if (thread_index() == 5) load(memory.mine() - 1);  // fault: read_what_another_wrote
 }
 
+void write_what_others_count_in(const Memory memory) {
+  atomic_add(reinterpret_cast<int*>(memory.out), 1);
+  synchronize_block();
+  if (thread_index() == 5) store(memory.out, 1u);  // fault: write_what_others_count_in
+}
+
 // Right, by luck, where blocks run one after the other from the first on.
 void depend_on_the_order_of_blocks(const Memory memory) {
   if (block_x() == 0 && thread_index() == 0) load(memory.out);  // fault: depend_on_the_order_of_blocks
@@ -216,6 +224,7 @@ struct Entry {
 #define ENTRY(name) {#name, name}
 constexpr Entry kKernels[] = {ENTRY(stage_through_shared_memory),
                               ENTRY(stay_in_bounds_with_vectors),
+                              ENTRY(count_threads),
                               ENTRY(read_unwritten),
                               ENTRY(read_before_waiting),
                               ENTRY(wait_after_the_barrier),
@@ -235,6 +244,7 @@ constexpr Entry kKernels[] = {ENTRY(stage_through_shared_memory),
                               ENTRY(write_together),
                               ENTRY(write_bytes_of_a_word_twice),
                               ENTRY(read_what_another_wrote),
+                              ENTRY(write_what_others_count_in),
                               ENTRY(depend_on_the_order_of_blocks),
                               ENTRY(part_at_a_barrier),
                               ENTRY(leave_before_a_barrier),

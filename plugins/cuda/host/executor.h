@@ -76,6 +76,8 @@ struct Grid {
 
 // ---------------------------------------------------------------------------------------------------------- memory
 
+enum class Access { kRead, kWrite, kAtomic };
+
 // The global memory: allocations, and for each byte which thread of which launch wrote it last.
 class GlobalMemory {
  public:
@@ -99,7 +101,7 @@ class GlobalMemory {
   void begin_launch() { ++launch_; }
 
   // Says what is wrong with an access of `thread` (of the whole grid), or nothing.
-  std::string access(const void* pointer, size_t bytes, uint64_t thread, bool writes) {
+  std::string access(const void* pointer, size_t bytes, uint64_t thread, Access access) {
     const auto at = reinterpret_cast<uintptr_t>(pointer);
     Allocation* const allocation = find(at);
     if (!allocation || at + bytes > allocation->first + allocation->bytes) {
@@ -111,9 +113,11 @@ class GlobalMemory {
     if (at % bytes != 0) return "is not aligned to its " + std::to_string(bytes) + " bytes";
     for (size_t i = 0; i < bytes; ++i) {
       Writer& writer = allocation->writers[at - allocation->first + i];
-      if (writer.launch == launch_ && writer.thread != thread)
-        return std::string(writes ? "writes" : "reads") + " a byte that another thread of the launch has written";
-      if (writes) writer = {launch_, thread};
+      const bool both_atomic = writer.atomic && access == Access::kAtomic;
+      if (writer.launch == launch_ && writer.thread != thread && !both_atomic)
+        return std::string(access == Access::kRead ? "reads" : "writes") +
+               " a byte that another thread of the launch has written";
+      if (access != Access::kRead) writer = {launch_, thread, access == Access::kAtomic};
     }
     return {};
   }
@@ -123,6 +127,7 @@ class GlobalMemory {
 
   struct Writer {
     uint64_t launch = 0, thread = 0;
+    bool atomic = false;
   };
   struct Allocation {
     std::unique_ptr<unsigned char[]> data;

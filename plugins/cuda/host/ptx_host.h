@@ -45,29 +45,36 @@ inline float as_float(uint32_t bits) {
 
 // ---- global memory
 
-inline void check_global(const void* address, size_t bytes, bool writes, const Site& site) {
-  block().require(executor::global_memory().access(address, bytes, block().thread_of_grid(), writes), site);
+inline void check_global(const void* address, size_t bytes, executor::Access access, const Site& site) {
+  block().require(executor::global_memory().access(address, bytes, block().thread_of_grid(), access), site);
 }
 
 template <class T>
 T load(const T* address, const Site& site = Site::here()) {
-  check_global(address, sizeof(T), false, site);
+  check_global(address, sizeof(T), executor::Access::kRead, site);
   return *address;
 }
 template <class T>
 void store(T* address, T value, const Site& site = Site::here()) {
-  check_global(address, sizeof(T), true, site);
+  check_global(address, sizeof(T), executor::Access::kWrite, site);
   *address = value;
 }
 template <int N, class T>
 Vector<T, N> load_vector(const T* address, const Site& site = Site::here()) {
-  check_global(address, sizeof(Vector<T, N>), false, site);
+  check_global(address, sizeof(Vector<T, N>), executor::Access::kRead, site);
   return *reinterpret_cast<const Vector<T, N>*>(address);
 }
 template <int N, class T>
 void store_vector(T* address, const Vector<T, N>& value, const Site& site = Site::here()) {
-  check_global(address, sizeof(Vector<T, N>), true, site);
+  check_global(address, sizeof(Vector<T, N>), executor::Access::kWrite, site);
   *reinterpret_cast<Vector<T, N>*>(address) = value;
+}
+
+inline int atomic_add(int* address, int value, const Site& site = Site::here()) {
+  check_global(address, sizeof(int), executor::Access::kAtomic, site);
+  const int before = *address;
+  *address = before + value;
+  return before;
 }
 
 // ---- the block's shared memory
@@ -113,7 +120,7 @@ void copy_async(const Shared<uint32_t>& to, int i, const uint32_t* from, bool va
   static_assert(N == 1 || N == 2 || N == 4);
   std::vector<unsigned char> bytes(4 * N);
   if (valid) {
-    check_global(from, 4 * N, false, site);
+    check_global(from, 4 * N, executor::Access::kRead, site);
     std::memcpy(bytes.data(), from, 4 * N);
   }
   block().require(block().shared.write(to.offset(i), 4 * N, block().now(), true), site);

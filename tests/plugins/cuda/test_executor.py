@@ -14,7 +14,7 @@ from cuda_builds import BUILT, PLUGINS, built
 
 SOURCE = PLUGINS / "tests" / "executor_faults.cpp"
 ORDERS = ("ascending", "descending", "shuffled")
-SOUND = ("stage_through_shared_memory", "stay_in_bounds_with_vectors")
+SOUND = ("stage_through_shared_memory", "stay_in_bounds_with_vectors", "count_threads")
 
 # What is said of each kernel. A slash separates what is said in ascending order from what is said in descending order.
 FAULTS = {
@@ -40,6 +40,7 @@ FAULTS = {
     "write_together": r"writes a byte that another thread of the launch has written",
     "write_bytes_of_a_word_twice": r"writes a byte that another thread of the launch has written",
     "read_what_another_wrote": r"reads a byte that another thread of the launch has written",
+    "write_what_others_count_in": r"writes a byte that another thread of the launch has written",
     "part_at_a_barrier": r"waits at a barrier while thread \d+ waits at another, line \d+",
     "leave_before_a_barrier": r"waits at a barrier that thread 40 never reaches",
     "miss_a_vote": r"waits for its warp, and the others do not come",
