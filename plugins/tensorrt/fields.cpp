@@ -20,6 +20,7 @@ const PluginField* find(const nvinfer1::PluginFieldCollection& collection, const
 void read(const AttributeField& wanted, const PluginField& found, void* into) {
   if (found.length != wanted.count)
     refuse("attribute ", wanted.name, " has ", found.length, " values, wanted ", wanted.count);
+  if (!found.data) refuse("attribute ", wanted.name, " has no value");
   for (int i = 0; i < wanted.count; ++i) {
     if (wanted.real && found.type == PluginFieldType::kFLOAT32) {
       static_cast<float*>(into)[i] = static_cast<const float*>(found.data)[i];

@@ -1,6 +1,10 @@
 #include "tensorrt/plugin.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "core/error.h"
+#include "tensorrt/formats.h"
 #include "tensorrt/last_error.h"
 #include "tensorrt/runtime.h"
 #include "tensorrt/shapes.h"
@@ -11,7 +15,6 @@ namespace {
 using nvinfer1::DataType;
 using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginTensorDesc;
-using nvinfer1::TensorFormat;
 
 // Tables of this size are far from anything that a tensor-core kernel takes.
 constexpr size_t kLargestTable = size_t{1} << 28;
@@ -34,19 +37,6 @@ std::vector<Dims> dims_of(const Desc* descs, int32_t count, const Get& get) {
   std::vector<Dims> dims;
   for (int32_t i = 0; i < count; ++i) dims.push_back(to_dims(get(descs[i])));
   return dims;
-}
-
-// The formats of real tensors: linear, or channels last where the plugin reads and writes them whole.
-bool real_format(const PluginTensorDesc& desc, DataType type) {
-  if (desc.type != type) return false;
-  if (desc.format == TensorFormat::kLINEAR) return true;
-  if (desc.dims.nbDims != 4) return false;
-  if (type == DataType::kFLOAT) return desc.format == TensorFormat::kHWC;
-  return desc.format == TensorFormat::kHWC8 && desc.dims.d[1] > 0 && desc.dims.d[1] % 8 == 0;  // else it has gaps
-}
-
-bool linear(const PluginTensorDesc& desc, DataType type) {
-  return desc.type == type && desc.format == TensorFormat::kLINEAR;
 }
 
 }  // namespace
@@ -80,19 +70,19 @@ nvinfer1::IPluginV3* Plugin::clone() noexcept {
   return guarded(where(), static_cast<nvinfer1::IPluginV3*>(nullptr), [&]() -> nvinfer1::IPluginV3* {
     auto copy = std::make_unique<Plugin>(operator_, attributes_);
     copy->tactic_ = tactic_;
+    std::copy(std::begin(tactics_), std::end(tactics_), copy->tactics_);
+    copy->tactic_count_ = tactic_count_;
     return copy.release();
   });
 }
 
-int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t output_count, const DataType*,
-                                   int32_t) const noexcept {
+int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t output_count, const DataType* inputs,
+                                   int32_t input_count) const noexcept {
   return guarded(where(), -1, [&] {
     if (output_count != operator_.output_count())
       refuse(output_count, " outputs, wanted ", operator_.output_count());
-    int next = 0;
-    if (weighs() && operator_.epilogue.float_output)
-      outputs[next++] = operator_.epilogue.float16 ? DataType::kHALF : DataType::kFLOAT;
-    if (next < output_count) outputs[next] = DataType::kINT32;
+    check_input_types(operator_, inputs, input_count);
+    for (int32_t i = 0; i < output_count; ++i) outputs[i] = tensor_type(operator_, input_count + i);
     return 0;
   });
 }
@@ -109,32 +99,17 @@ int32_t Plugin::getOutputShapes(const nvinfer1::DimsExprs* inputs, int32_t input
   });
 }
 
-bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* tensors, int32_t input_count,
+bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTensorDesc* tensors, int32_t,
                                        int32_t) noexcept {
-  const PluginTensorDesc& desc = tensors[position].desc;
-  if (operator_.layer == Layer::kMaxPool) return linear(desc, DataType::kINT32);
-  if (operator_.layer == Layer::kPack) {
-    if (position == 0) return real_format(desc, DataType::kFLOAT) || real_format(desc, DataType::kHALF);
-    return linear(desc, position < input_count ? DataType::kFLOAT : DataType::kINT32);
-  }
-  const EpilogueKind& kind = operator_.epilogue;
-  const DataType real = kind.float16 ? DataType::kHALF : DataType::kFLOAT;
-  if (position < 2) return linear(desc, DataType::kINT32);  // packed, weight
-  if (kind.residual && position == 4) return real_format(desc, real);
-  if (position < input_count) return linear(desc, kind.integer_bits() ? DataType::kINT32 : DataType::kFLOAT);
-  if (position == input_count && kind.float_output) {
-    if (operator_.layer == Layer::kLinear) return linear(desc, real);
-    return real_format(desc, real) && (!kind.residual || desc.format == tensors[4].desc.format);
-  }
-  return linear(desc, DataType::kINT32);  // bits
+  return supports_format(operator_, position, tensors);
 }
 
 int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t input_count,
                                 const DynamicPluginTensorDesc*, int32_t) noexcept {
   return guarded(where(), -1, [&] {
+    tactic_count_ = 0;
     check_inputs(operator_, attributes_,
                  dims_of(inputs, input_count, [](const DynamicPluginTensorDesc& in) { return in.desc.dims; }));
-    tactic_count_ = 0;
     if (!weighs() || !cuda::device_present()) return 0;  // a builder without a GPU cannot time anything
     std::vector<PluginTensorDesc> largest;
     for (int32_t i = 0; i < input_count; ++i) {
@@ -143,8 +118,9 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t i
     }
     const cuda::ConvTask task = layer_task(operator_, attributes_, largest.data());
     cuda::TilePlan plan;
-    for (int kernel = 0; kernel < cuda::kTileCount; ++kernel)
-      if (task.group == 1 && plan_tiles(task, cuda::kTiles[kernel], cuda::device_info().sizes, plan))
+    const bool tiles = table_bytes(largest[1].dims) > 0;
+    for (int kernel = 0; tiles && kernel < cuda::kTileCount; ++kernel)
+      if (plan_tiles(task, cuda::kTiles[kernel], cuda::device_info().sizes, plan))
         tactics_[tactic_count_++] = kernel + 1;
     tactics_[tactic_count_++] = cuda::kPopcountKernel + 1;
     return 0;
@@ -154,10 +130,7 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t i
 size_t Plugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t input_count,
                                 const DynamicPluginTensorDesc*, int32_t) const noexcept {
   if (!weighs() || input_count < 2) return 0;
-  return guarded(where(), size_t{0}, [&]() -> size_t {
-    const size_t bytes = most_border_table_bytes(operator_, attributes_, inputs[1].desc.dims);
-    return bytes <= kLargestTable ? bytes : 0;
-  });
+  return guarded(where(), size_t{0}, [&] { return table_bytes(inputs[1].desc.dims); });
 }
 
 int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
@@ -166,8 +139,13 @@ int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
 }
 
 int32_t Plugin::setTactic(int32_t tactic) noexcept {
-  tactic_ = tactic;
-  return 0;
+  return guarded(where(), -1, [&] {
+    constexpr int kLast = cuda::kPopcountKernel + 1;
+    if (tactic < 0 || tactic > kLast)
+      refuse("tactic ", tactic, ", wanted 0 to ", kLast, "; an engine is built anew for another version of the plugin");
+    tactic_ = tactic;
+    return 0;
+  });
 }
 
 int32_t Plugin::onShapeChange(const PluginTensorDesc* inputs, int32_t input_count, const PluginTensorDesc*,
@@ -176,8 +154,8 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* inputs, int32_t input_coun
     check_inputs(operator_, attributes_,
                  dims_of(inputs, input_count, [](const PluginTensorDesc& in) { return in.dims; }));
     if (!weighs()) return 0;
-    const size_t bytes = most_border_table_bytes(operator_, attributes_, inputs[1].dims);
-    if (bytes > border_.bytes && bytes <= kLargestTable) {
+    const size_t bytes = table_bytes(inputs[1].dims);
+    if (bytes > border_.bytes) {
       if (border_.table) cuda::release(border_.table);
       border_ = {};
       border_.table = static_cast<int32_t*>(cuda::allocate(bytes));
@@ -208,9 +186,15 @@ void Plugin::run_layer(const PluginTensorDesc* inputs, const Run& run, void* wor
   int kernel = tactic_ == 0 ? best : tactic_ - 1;
   // A tile that was timed for one size of a profile need not fit another one.
   if (kernel < cuda::kTileCount && !plan_tiles(task, cuda::kTiles[kernel], device, plan)) kernel = best;
-  if (kernel < cuda::kTileCount) task.border = border_table(task, workspace, run.stream);
+  if (kernel < cuda::kTileCount && table_bytes(inputs[1].dims) > 0)
+    task.border = border_table(task, workspace, run.stream);
   if (!task.border) kernel = cuda::kPopcountKernel;
   cuda::convolve(task, kernel, cuda::ProductChoice::kNative, device, run.stream);
+}
+
+size_t Plugin::table_bytes(const nvinfer1::Dims& weight) const {
+  const size_t bytes = most_border_table_bytes(operator_, attributes_, weight);
+  return bytes <= kLargestTable ? bytes : 0;
 }
 
 // While a stream is captured nothing runs, so a table that is filled there is filled by the graph, each time.
@@ -219,6 +203,7 @@ const int32_t* Plugin::border_table(const cuda::ConvTask& task, void* workspace,
   int32_t* table = kept ? border_.table : static_cast<int32_t*>(workspace);
   if (!table) return nullptr;
   if (kept && border_.filled && same_padding(border_.filled_for, task)) return table;
+  border_.filled = false;
   cuda::fill_border_table(task, cuda::ProductChoice::kNative, table, stream);
   border_.filled = kept && !cuda::is_capturing(stream);
   border_.filled_for = task;

@@ -71,6 +71,8 @@ class Plugin final : public nvinfer1::IPluginV3,
   bool weighs() const { return operator_.layer == Layer::kConv || operator_.layer == Layer::kLinear; }
   std::string where() const { return operator_.name; }
   void run_layer(const nvinfer1::PluginTensorDesc* inputs, const struct Run& run, void* workspace);
+  // What the border table gets, wherever it is kept. 0 where there is none, or one beyond all measure.
+  size_t table_bytes(const nvinfer1::Dims& weight) const;
   const int32_t* border_table(const cuda::ConvTask& task, void* workspace, cudaStream_t stream);
 
   const Operator& operator_;

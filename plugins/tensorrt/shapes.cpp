@@ -1,5 +1,7 @@
 #include "tensorrt/shapes.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace bnn::tensorrt {
@@ -30,25 +32,51 @@ void check_pack(const Attributes& a, const std::vector<Dims>& inputs) {
   if (x.size() < 2) refuse("x has ", x.size(), " axes, wanted N, C, and those of space");
   if (x[1] >= 0 && x[1] != a.channels) refuse("x has ", x[1], " channels, wanted ", a.channels);
   for (size_t i = 1; i < inputs.size(); ++i)
-    if (inputs[i].size() != 1 || (inputs[i][0] > 1 && inputs[i][0] != a.channels))
+    if (inputs[i].size() != 1 || (inputs[i][0] >= 0 && inputs[i][0] != 1 && inputs[i][0] != a.channels))
       refuse("a threshold has shape ", to_text(inputs[i]), ", wanted 1 or ", a.channels);
+}
+
+// [N, H', W'] of a window on packed: [N, H, W, words]; -1 where unknown. Throws InvalidInput where it does not fit.
+Dims window_places(const ConvAttributes& conv, const ConvWeightShape& window, const Dims& packed) {
+  if (packed[1] < 0 || packed[2] < 0) return {packed[0], -1, -1};
+  const int64_t words = planes_of(conv.levels) * words_for(conv.channels);
+  const ConvShape shape = conv_shape(conv, window, {packed[0], packed[1], packed[2], words});
+  return {packed[0], shape.out_height, shape.out_width};
+}
+
+void check_residual(const Dims& residual, int64_t outputs, const Dims& places) {
+  require_rank("residual", residual, 4);
+  const Dims wanted{places[0], outputs, places[1], places[2]};
+  for (size_t axis = 0; axis < 4; ++axis)
+    if (residual[axis] >= 0 && wanted[axis] >= 0 && residual[axis] != wanted[axis])
+      refuse("residual has shape ", to_text(residual), ", wanted ", to_text(wanted));
 }
 
 void check_layer(const Operator& op, const Attributes& a, const std::vector<Dims>& inputs) {
   const ConvAttributes conv = conv_attributes(op, a);
   const Dims &packed = inputs[0], &weight = inputs[1];
-  const size_t rank = op.layer == Layer::kConv ? 4 : 2;
-  require_rank("packed", packed, rank);
-  require_rank("weight", weight, rank);
+  const bool convolves = op.layer == Layer::kConv;
+  require_rank("packed", packed, convolves ? 4 : 2);
+  require_rank("weight", weight, convolves ? 4 : 2);
   require_size("packed", packed.back(), planes_of(conv.levels) * words_for(a.channels));
   require_size("weight", weight.back(), words_for(a.channels / a.group));
-  const bool known = weight[0] > 0 && weight.back() > 0 && (rank == 2 || (weight[1] > 0 && weight[2] > 0));
-  if (known) weight_shape(conv, rank == 4 ? weight : Dims{weight[0], 1, 1, weight[1]});
   const size_t residual = op.epilogue.residual ? 4 : 0;
-  if (residual) require_rank("residual", inputs[residual], 4);
-  if (residual && inputs[residual][1] >= 0 && weight[0] >= 0 && inputs[residual][1] != weight[0])
-    refuse("residual has ", inputs[residual][1], " channels, wanted ", weight[0]);
   require_channels(inputs, 2, residual, weight[0]);
+  if (std::any_of(weight.begin(), weight.end(), [](int64_t size) { return size < 0; })) return;
+  const ConvWeightShape shape = weight_shape(conv, convolves ? weight : Dims{weight[0], 1, 1, weight[1]});
+  if (!convolves) return;
+  const Dims places = window_places(conv, shape, packed);
+  if (residual) check_residual(inputs[residual], weight[0], places);
+}
+
+void check_max_pool(const Operator& op, const Attributes& a, const std::vector<Dims>& inputs) {
+  const ConvAttributes window = conv_attributes(op, a);
+  const int64_t words = words_for(a.channels);
+  require_rank("packed", inputs[0], 4);
+  require_rank("flip", inputs[1], 1);
+  require_size("packed", inputs[0][3], words);
+  require_size("flip", inputs[1][0], words);
+  window_places(window, weight_shape(window, {1, a.kernel_shape[0], a.kernel_shape[1], words}), inputs[0]);
 }
 
 // (size + pads - window) / stride + 1
@@ -69,11 +97,8 @@ void check_inputs(const Operator& op, const Attributes& a, const std::vector<Dim
   if (static_cast<int>(inputs.size()) != op.input_count())
     refuse(inputs.size(), " inputs, wanted ", op.input_count());
   if (op.layer == Layer::kPack) return check_pack(a, inputs);
-  if (op.layer != Layer::kMaxPool) return check_layer(op, a, inputs);
-  require_rank("packed", inputs[0], 4);
-  require_rank("flip", inputs[1], 1);
-  require_size("packed", inputs[0][3], words_for(a.channels));
-  require_size("flip", inputs[1][0], words_for(a.channels));
+  if (op.layer == Layer::kMaxPool) return check_max_pool(op, a, inputs);
+  check_layer(op, a, inputs);
 }
 
 void output_shapes(const Operator& op, const Attributes& a, const DimsExprs* inputs, DimsExprs* outputs,

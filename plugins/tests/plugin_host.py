@@ -147,6 +147,10 @@ class Plugin:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees it."""
         self._host.host_destroy(self._handle)
 
     def outputs(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -160,9 +164,7 @@ class Plugin:
 
     def supports(self, position: int, tensors: Sequence[Tensor], inputs: int) -> bool:
         """Whether the tensor at `position` may be as it is, given those before it."""
-        return bool(
-            self._host.host_supports(self._handle, position, _tensors(tensors), inputs, len(tensors) - inputs)
-        )
+        return bool(self._host.host_supports(self._handle, position, _tensors(tensors), inputs, len(tensors) - inputs))
 
     def configure(self, tensors: Sequence[Tensor], inputs: int) -> None:
         """The formats are chosen."""
@@ -249,6 +251,7 @@ class Plugin:
         outputs: Sequence[Tensor],
         formats: Mapping[int, int] | None = None,
         tactic: int = 0,
+        addresses: Mapping[int, int] | None = None,
     ) -> list[Array]:
         """Tells the shapes, and runs.
 
@@ -258,21 +261,20 @@ class Plugin:
             outputs: What to make; in channels-last formats the arrays that come back are [N, H, W, C].
             formats: Input number -> its format where that is not linear.
             tactic: 0, or one of `tactics()`.
+            addresses: Input number -> where it is on the device already, as an engine's weights are.
         """
         described = [self._described(array, (formats or {}).get(i, LINEAR)) for i, array in enumerate(inputs)]
         tensors = [*described, *outputs]
         raw = _tensors(tensors)
         made = [np.empty(_stored(tensor), tensor.dtype) for tensor in outputs]
         for i, array in enumerate(inputs):
-            raw[i].data = memory.put(array)
+            raw[i].data = addresses[i] if addresses and i in addresses else memory.put(array)
         for i, array in enumerate(made, start=len(inputs)):
             raw[i].data = memory.poisoned(array)
         self.set_tactic(tactic)
         self.shapes_changed(tensors, len(inputs))
         workspace = memory.poisoned(np.empty(max(self.workspace(tensors, len(inputs)), 256), np.uint8))
-        self._check(
-            self._host.host_run(self._handle, raw, len(inputs), len(outputs), ctypes.c_void_p(workspace), None)
-        )
+        self._check(self._host.host_run(self._handle, raw, len(inputs), len(outputs), ctypes.c_void_p(workspace), None))
         for i, array in enumerate(made, start=len(inputs)):
             memory.get(array, raw[i].data)
         return made
