@@ -19,7 +19,7 @@ from typing import Any
 MANIFEST = "manifest.json"
 FORMAT = 1
 FILE, FOLDER = "file", "folder"
-PIECE_BYTES = 59 * 1024 * 1024
+PIECE_BYTES = 50 * 1024 * 1024  # what carries pieces takes 64 MiB, and other files besides
 _CHUNK = 1024 * 1024
 
 
@@ -56,10 +56,12 @@ class Item:
 
 
 def cut(content: bytes, name: str, folder: Path, most: int = PIECE_BYTES) -> list[Piece]:
-    """Writes `content` as pieces of at most so many bytes."""
+    """Writes `content` as pieces of the same size, at most so many bytes."""
     pieces = []
-    for number, start in enumerate(range(0, max(len(content), 1), most)):
-        part = content[start : start + most]
+    count = max(-(-len(content) // most), 1)
+    size = -(-len(content) // count)
+    for number in range(count):
+        part = content[number * size : (number + 1) * size]
         piece = Piece(f"{name}.{number:03}", len(part), hashlib.sha256(part).hexdigest())
         (folder / piece.name).write_bytes(part)
         pieces.append(piece)
@@ -69,7 +71,7 @@ def cut(content: bytes, name: str, folder: Path, most: int = PIECE_BYTES) -> lis
 def archive(files: Sequence[tuple[str, Path]]) -> bytes:
     """A compressed archive of files. files: name in the archive, and where the file is."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:xz") as tar:
+    with tarfile.open(fileobj=out, mode="w:xz", preset=9) as tar:
         for name, path in files:
             tar.add(path, name, recursive=False)
     return out.getvalue()
@@ -98,12 +100,15 @@ def read_manifest(folder: Path) -> tuple[list[Item], dict[str, Any]]:
 
 
 def missing(item: Item, folder: Path) -> list[str]:
-    """The pieces of an item that are not there, or not as long as they should be."""
-    return [
-        piece.name
-        for piece in item.pieces
-        if not (folder / piece.name).is_file() or (folder / piece.name).stat().st_size != piece.bytes
-    ]
+    """The pieces of an item that are not there, or damaged."""
+    return [piece.name for piece in item.pieces if not _is_whole(folder / piece.name, piece)]
+
+
+def _is_whole(path: Path, piece: Piece) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() == piece.sha256
 
 
 def unpack(item: Item, folder: Path, target: Path) -> None:

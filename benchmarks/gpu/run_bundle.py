@@ -21,12 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pieces import Item, PieceError, missing, read_manifest, unpack
-from stages import Stage, Workplace, run_stage, stages
+from stages import NAMES, Stage, Workplace, run_stage, stages
 
 REPORT, LOG = "gpu-bundle.json", "gpu-bundle.log"
 NOTHING, INCOMPLETE = 2, 3
@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help=f"the folder that {REPORT} and {LOG} go to")
     default = Path(tempfile.gettempdir()) / "bnn-gpu-bundle"
     parser.add_argument("--work", type=Path, default=default, help="where it is unpacked (default: %(default)s)")
-    parser.add_argument("--stage", action="append", help="only this one; may be repeated")
+    parser.add_argument("--stage", action="append", choices=NAMES, help="only this one; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer measurements")
     parser.add_argument("--dry-run", action="store_true", help="the host executor's libraries, small cases, no times")
     options = parser.parse_args()
@@ -113,32 +113,30 @@ def main() -> int:
     here = Path(__file__).resolve().parent
     work, output = options.work.resolve(), options.output.resolve()
     card = graphics_card()
-    place = Workplace(work, dry=options.dry_run, quick=options.quick)
-    chosen = [stage for stage in stages(place) if not options.stage or stage.name in options.stage]
     try:
         if not card and not options.dry_run:
             raise PieceError("nvidia-smi finds no GPU; --dry-run does without")
-        if not chosen:
-            raise PieceError(f"no stage of that name; there are: {', '.join(stage.name for stage in stages(place))}")
         items, about = read_manifest(here)
         to_come = keep(items, here, work / "pieces")
         if to_come:
-            print(f"still to come: {', '.join(to_come)}", file=sys.stderr)
+            print(f"still to come, or damaged: {', '.join(to_come)}", file=sys.stderr)
             return INCOMPLETE
         found = unpack_all(items, work / "pieces", work)
     except PieceError as error:
         print(f"error: {error}", file=sys.stderr)
         return NOTHING
+    place = Workplace(work, dry=options.dry_run, quick=options.quick, commit=about["commit"])
     report = Report(work, output)
     report.content |= {
         "about": about,
         "gpu": card,
         "machine": f"{platform.platform()}, Python {platform.python_version()}",
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "dry_run": options.dry_run,
         "items": found,
     }
     begin = time.monotonic()
+    chosen = [stage for stage in stages(place) if not options.stage or stage.name in options.stage]
     passed = [report.run(stage, place) for stage in chosen]
     print(f"{output / REPORT}, {time.monotonic() - begin:.0f} s", file=sys.stderr)
     return 0 if all(passed) else 1

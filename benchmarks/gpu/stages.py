@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-MOST_ROWS_LINE = 100_000
+LONGEST_ROW = 100_000
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Workplace:
         root: The folder.
         dry: Whether the host executor stands for the GPU.
         quick: Whether to measure less.
+        commit: What the bundle was made of.
     """
 
     root: Path
     dry: bool = False
     quick: bool = False
+    commit: str = ""
 
     @property
     def tree(self) -> Path:
@@ -60,7 +62,9 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         """Of every stage. The plugin's host executor has memory of its own, so a dry run names no other library."""
         paths = [str(self.root / "site"), str(self.tree)]
-        names = {"BNN_TENSORRT_LIBRARY": str(self.plugin)} | ({} if self.dry else {"BNN_CUDA_LIBRARY": str(self.kernels)})
+        names = {"BNN_TENSORRT_LIBRARY": str(self.plugin)} | (
+            {} if self.dry else {"BNN_CUDA_LIBRARY": str(self.kernels)}
+        )
         return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **names}
 
 
@@ -79,36 +83,40 @@ class Stage:
     name: str
     command: Sequence[str | Path]
     seconds: float
-    variables: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
     result: Path | None = None
 
 
+INSTALL = ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target")
+PYTEST = ("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
+NAMES = ("wheels", "kernels", "sanitizer", "plugin host", "end to end", "bench")
+
+
 def stages(place: Workplace) -> list[Stage]:
-    """All of them, in the order in which what fails is told apart best."""
+    """All of `NAMES` that there is something to do for, in the order in which what fails is told apart best."""
+    tree, gpu = place.tree, place.tree / "benchmarks" / "gpu"
     python: list[str | Path] = [sys.executable]
-    pytest = [*python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
-    install = "import glob, subprocess, sys; w = glob.glob(sys.argv[1] + '/*.whl'); sys.exit(subprocess.call([sys.exec"
-    install += "utable, '-m', 'pip', 'install', '-q', '--no-index', '--no-deps', '--no-compile', '--upgrade', '--target',"
-    install += " sys.argv[2], *w]) if w else print('no wheels'))"
-    gpu = place.tree / "benchmarks" / "gpu"
-    kernels = place.tree / "tests" / "plugins" / "cuda"
-    host = place.tree / "tests" / "plugins" / "tensorrt"
-    bench = [gpu / "bench_gpu.py", "--library", place.kernels, "--programs", place.tree / "build" / "gpu" / "programs"]
-    bench += ["--output", place.results / "bench", "--commit", "bundle"]
+    wheels = sorted((place.root / "wheels").glob("*.whl"))
+    install, pytest = [*python, *INSTALL], [*python, *PYTEST]
+    kernels, host = tree / "tests" / "plugins" / "cuda", tree / "tests" / "plugins" / "tensorrt"
+    networks: list[str | Path] = ["--kernels", place.plugin if place.dry else place.kernels, "--plugin", place.plugin]
+    bench: list[str | Path] = ["--library", place.kernels, "--programs", tree / "build" / "gpu" / "programs"]
+    bench += ["--output", place.results / "bench", "--commit", place.commit]
     bench += ["--dry-run", "--no-torch"] if place.dry else ["--quick"] if place.quick else []
-    networks: list[str | Path] = [gpu / "end_to_end.py", "--kernels", place.plugin if place.dry else place.kernels]
-    networks += ["--plugin", place.plugin, "--models", place.models] + (["--dry-run"] if place.dry else [])
+    dry = ["--dry-run"] if place.dry else []
     cuda = {"BNN_CUDA_LIBRARY": str(place.kernels)}
     found = [
-        Stage("wheels", [*python, "-c", install, place.root / "wheels", place.root / "site"], 120, {}),
         Stage("kernels", [*pytest, kernels / "test_pack.py" if place.dry else kernels], 480, cuda),
-        Stage("sanitizer", [*python, "plugins/cuda/sanitize.py", place.kernels], 330, cuda),
-        Stage("plugin host", [*pytest, host / "test_fields.py" if place.dry else host], 480, {}),
-        Stage("end to end", [*python, *networks], 480, {}),
-        Stage("bench", [*python, *bench], 540, {}, place.results / "bench"),
+        Stage("plugin host", [*pytest, host / "test_fields.py" if place.dry else host], 480),
+        Stage("end to end", [*python, gpu / "end_to_end.py", *networks, "--models", place.models, *dry], 480),
+        Stage("bench", [*python, gpu / "bench_gpu.py", *bench], 540, result=place.results / "bench"),
     ]
-    # The sanitizer of a GPU's memory has no business in the host executor.
-    return [stage for stage in found if not (place.dry and stage.name == "sanitizer")]
+    if wheels and not place.dry:  # they are for the Python of the GPU machine, and for TensorRT
+        found.insert(0, Stage("wheels", [*install, place.root / "site", *wheels], 120))
+    if not place.dry:  # a tool for a GPU's memory has no business in the host executor
+        sanitizer = Stage("sanitizer", [*python, tree / "plugins" / "cuda" / "sanitize.py", place.kernels], 330)
+        found.insert(-3, sanitizer)
+    return found
 
 
 def run_stage(stage: Stage, place: Workplace, log: Path) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def _run(stage: Stage, place: Workplace, out: Any) -> str:
 
 def _row(line: str) -> dict[str, Any] | None:
     """A line that is a JSON object, or None."""
-    if not line.startswith("{") or len(line) > MOST_ROWS_LINE:
+    if not line.startswith("{") or len(line) > LONGEST_ROW:
         return None
     try:
         row = json.loads(line)

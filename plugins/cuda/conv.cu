@@ -17,8 +17,19 @@ int narrow_size(const char* what, int64_t size) {
   return static_cast<int>(size);
 }
 
-int border_stride(int64_t outputs) {
-  return static_cast<int>((outputs + kBorderRound - 1) / kBorderRound * kBorderRound);
+// The sizes of the border table, for images of any size: the first tap of a window is at most a pad before the image,
+// and the last one at most a pad behind it.
+void set_border(const ConvAttributes& a, const ConvWeightShape& weight, ConvTask& task) {
+  const auto most = [&](int side, int axis) {
+    const int64_t kernel = axis == 0 ? weight.kernel_height : weight.kernel_width;
+    const int64_t taps = (a.pads[side] + a.dilations[axis] - 1) / a.dilations[axis];
+    return static_cast<int>(taps < kernel ? taps : kernel);
+  };
+  task.padded_top = most(0, 0);
+  task.padded_left = most(1, 1);
+  task.padded_bottom = most(2, 0);
+  task.padded_right = most(3, 1);
+  task.border_stride = static_cast<int>((weight.outputs + kBorderRound - 1) / kBorderRound * kBorderRound);
 }
 
 // Calls `with(Product{})`.
@@ -44,21 +55,26 @@ void launch_tile(const ConvTask& task, const TilePlan& plan, const Device& devic
   launch("conv_tile", conv_tile<Choice, kSize.pixels, kSize.outputs, kSize.warps>, size, stream, task, plan);
 }
 
+bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
 void require_aligned(const char* what, const void* pointer) {
-  if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) refuse(what, " is not aligned to 16 bytes");
+  if (!is_aligned(pointer)) refuse(what, " is not aligned to 16 bytes");
 }
 
 void check_pointers(const ConvTask& task, bool border) {
-  const auto require = [](const char* what, bool wanted, const void* pointer) {
+  const auto present = [](const char* what, bool wanted, const void* pointer) {
     if (wanted && !pointer) refuse(what, " is missing");
+  };
+  const auto require = [&](const char* what, bool wanted, const void* pointer) {
+    present(what, wanted, pointer);
     require_aligned(what, pointer);
   };
   const EpilogueKind& kind = task.kind;
   require("packed", true, task.packed);
   require("weight", true, task.weight);
   require("border", border, task.border);
-  require("y", kind.float_output, task.y);
-  require("residual", kind.residual, task.residual);
+  present("y", kind.float_output, task.y);
+  present("residual", kind.residual, task.residual);
   require("bits", kind.packed_output, task.bits);
   const EpilogueOperands& e = task.operands;
   const bool prelu = kind.activation == Activation::kPRelu;
@@ -94,14 +110,7 @@ ConvTask conv_task(const ConvAttributes& a, const ConvWeightShape& weight, const
   task.pad_value = a.pad_value;
   narrow_size("the number of output pixels", shape.batch * narrow_size("the size of an output image", shape.pixels()));
 
-  // The first window is cut the most at the top and on the left, the last one at the bottom and on the right.
-  const int last_y = (task.out_height - 1) * task.stride_y - task.pad_top;
-  const int last_x = (task.out_width - 1) * task.stride_x - task.pad_left;
-  task.padded_top = padded_taps(-task.pad_top, task.kernel_height, task.dilation_y, task.height).before;
-  task.padded_left = padded_taps(-task.pad_left, task.kernel_width, task.dilation_x, task.width).before;
-  task.padded_bottom = padded_taps(last_y, task.kernel_height, task.dilation_y, task.height).behind;
-  task.padded_right = padded_taps(last_x, task.kernel_width, task.dilation_x, task.width).behind;
-  task.border_stride = border_stride(weight.outputs);
+  set_border(a, weight, task);
   return task;
 }
 
@@ -126,20 +135,10 @@ size_t border_table_bytes(const ConvTask& task) {
   return task.group == 1 ? sizeof(int32_t) * static_cast<size_t>(task.border_entries()) : 0;
 }
 
-// The first tap is at most a pad before the image, and the last one at most a pad behind it.
-size_t most_border_table_bytes(const ConvAttributes& a, const ConvWeightShape& weight) {
-  const auto most = [&](int side, int axis) {
-    const int64_t kernel = axis == 0 ? weight.kernel_height : weight.kernel_width;
-    const int64_t taps = (a.pads[side] + a.dilations[axis] - 1) / a.dilations[axis];
-    return static_cast<int>(taps < kernel ? taps : kernel);
-  };
+size_t border_table_bytes(const ConvAttributes& attributes, const ConvWeightShape& weight) {
   ConvTask task{};
-  task.group = static_cast<int>(a.group);
-  task.padded_top = most(0, 0);
-  task.padded_left = most(1, 1);
-  task.padded_bottom = most(2, 0);
-  task.padded_right = most(3, 1);
-  task.border_stride = border_stride(weight.outputs);
+  task.group = static_cast<int>(attributes.group);
+  set_border(attributes, weight, task);
   return border_table_bytes(task);
 }
 
@@ -153,7 +152,9 @@ void fill_border_table(const ConvTask& task, ProductChoice product, int32_t* tab
   });
 }
 
-void convolve(const ConvTask& task, int kernel, ProductChoice product, const Device& device, Stream stream) {
+void convolve(const ConvTask& asked, int kernel, ProductChoice product, const Device& device, Stream stream) {
+  ConvTask task = asked;
+  task.vectors = is_aligned(task.y) && is_aligned(task.residual);
   if (kernel == kChooseKernel) kernel = chosen_kernel(task, device);
   if (kernel < 0 || kernel > kPopcountKernel) refuse("there is no kernel ", kernel);
   if (kernel != kPopcountKernel && task.group != 1) refuse("tile kernels take no groups, found ", task.group);

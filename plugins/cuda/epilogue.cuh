@@ -30,7 +30,7 @@ struct UnitAddress {
     step = last ? 1 : pixels;
     const int left = task.outputs - output;
     channels = left < 0 ? 0 : left < kUnit ? left : kUnit;
-    together = last && channels == kUnit && task.outputs % kUnit == 0;
+    together = last && channels == kUnit && task.vectors && task.outputs % kUnit == 0;
   }
 };
 

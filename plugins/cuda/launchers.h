@@ -38,10 +38,9 @@ ConvTask linear_task(int64_t batch, int64_t channels, int64_t outputs, Levels le
 int chosen_kernel(const ConvTask& task, const Device& device);
 
 // The table of border corrections, which task.border must point to from then on; of use to the tensor-core kernels
-// alone. 0 bytes, and nothing to fill, where none of these takes the layer.
+// alone. It is the same for images of every size. 0 bytes, and nothing to fill, where none of these takes the layer.
 size_t border_table_bytes(const ConvTask& task);
-// The most that it can be, whatever the size of the image.
-size_t most_border_table_bytes(const ConvAttributes& attributes, const ConvWeightShape& weight);
+size_t border_table_bytes(const ConvAttributes& attributes, const ConvWeightShape& weight);
 void fill_border_table(const ConvTask& task, ProductChoice product, int32_t* table, Stream stream);
 
 // The task of a pool, with its sizes. Throws where they do not fit: the rules are those of a convolution with one

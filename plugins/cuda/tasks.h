@@ -24,7 +24,7 @@ struct ConvTask {
   Levels levels;
   int pad_value;
 
-  // A window is padded at the top by up to `padded_top` taps, and so on: the classes of the border table.
+  // A window is padded at the top by at most `padded_top` taps, and so on: the classes of the border table.
   int padded_top, padded_left, padded_bottom, padded_right;
   int border_stride;      // outputs of a class, rounded up
   const int32_t* border;  // [classes, border_stride]
@@ -36,15 +36,16 @@ struct ConvTask {
   Layout layout;         // of y and of the residual; kind.float16 is their type
   const void* residual;  // like y
   void* y;               // null unless kind.float_output
+  bool vectors;          // whether y and the residual may be accessed 16 bytes at a time
   int32_t* bits;         // [N, H', W', words_for(O)], null unless kind.packed_output
   int32_t* accumulator;  // [N, O, H', W'], null unless asked for
 
   constexpr int taps() const { return kernel_height * kernel_width; }
   constexpr int64_t column_classes() const { return int64_t{padded_left + 1} * (padded_right + 1); }
   constexpr int64_t classes() const { return int64_t{padded_top + 1} * (padded_bottom + 1) * column_classes(); }
-  // Of the border table; 0 where it would be beyond what the kernels count in int32.
+  // Of the border table; 0 where it would be far larger than that of any network.
   constexpr int64_t border_entries() const {
-    constexpr int64_t kMost = int64_t{1} << 30;
+    constexpr int64_t kMost = int64_t{1} << 24;
     return classes() <= kMost / border_stride ? classes() * border_stride : 0;
   }
   constexpr int output_words() const { return static_cast<int>(words_for(outputs)); }

@@ -16,7 +16,8 @@ const PluginField* find(const nvinfer1::PluginFieldCollection& collection, const
   return nullptr;
 }
 
-// Integers come as int32 or int64, by the version of the parser; levels and padding values as float32, as ONNX has them.
+// Integers come as int32 or int64, by the version of the parser; levels and padding values as float32, as ONNX has
+// them.
 void read(const AttributeField& wanted, const PluginField& found, void* into) {
   if (found.length != wanted.count)
     refuse("attribute ", wanted.name, " has ", found.length, " values, wanted ", wanted.count);
@@ -48,8 +49,10 @@ Attributes read_attributes(const Operator& op, const nvinfer1::PluginFieldCollec
   Attributes attributes;
   for (const AttributeField& wanted : attribute_fields(op)) {
     const PluginField* found = find(collection, wanted.name);
-    if (found) read(wanted, *found, wanted.in(attributes));
-    else if (wanted.required) refuse("attribute ", wanted.name, " is missing");
+    if (found)
+      read(wanted, *found, wanted.in(attributes));
+    else if (wanted.required)
+      refuse("attribute ", wanted.name, " is missing");
   }
   check_attributes(op, attributes);
   return attributes;

@@ -15,7 +15,7 @@ Attributes read_attributes(const Operator& op, const nvinfer1::PluginFieldCollec
 // The fields of an op. The collection borrows from the object that made it.
 class FieldList {
  public:
-  explicit FieldList(const Operator& op) : FieldList(op, nullptr) {}                        // names and types alone
+  explicit FieldList(const Operator& op) : FieldList(op, nullptr) {}                           // names and types alone
   FieldList(const Operator& op, const Attributes& attributes) : FieldList(op, &attributes) {}  // with their values
   FieldList(const FieldList&) = delete;
   FieldList& operator=(const FieldList&) = delete;

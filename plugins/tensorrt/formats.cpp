@@ -29,13 +29,20 @@ bool channels_last(const PluginTensorDesc& desc) {
 
 std::string name_of(DataType type) {
   switch (type) {
-    case DataType::kFLOAT: return "float32";
-    case DataType::kHALF: return "float16";
-    case DataType::kBF16: return "bfloat16";
-    case DataType::kINT8: return "int8";
-    case DataType::kINT32: return "int32";
-    case DataType::kINT64: return "int64";
-    default: return "type " + std::to_string(static_cast<int32_t>(type));
+    case DataType::kFLOAT:
+      return "float32";
+    case DataType::kHALF:
+      return "float16";
+    case DataType::kBF16:
+      return "bfloat16";
+    case DataType::kINT8:
+      return "int8";
+    case DataType::kINT32:
+      return "int32";
+    case DataType::kINT64:
+      return "int64";
+    default:
+      return "type " + std::to_string(static_cast<int32_t>(type));
   }
 }
 

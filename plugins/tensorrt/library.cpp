@@ -1,5 +1,5 @@
-// The functions by which TensorRT finds the plugins of a shared library, and the one by which the Python side asks what went
-// wrong. Nothing else is exported, and no library of TensorRT is linked: one file serves every version.
+// The functions by which TensorRT finds the plugins of a shared library, and the one by which the Python side asks what
+// went wrong. Nothing else is exported, and no library of TensorRT is linked: one file serves every version.
 
 #include <memory>
 #include <mutex>

@@ -55,9 +55,12 @@ void check_range(const char* name, int64_t found, int64_t least, int64_t most) {
 
 int Operator::input_count() const {
   switch (layer) {
-    case Layer::kPack: return pack == cuda::PackKind::kTernary ? 1 : pack == cuda::PackKind::kInterval ? 3 : 2;
-    case Layer::kMaxPool: return 2;
-    default: break;
+    case Layer::kPack:
+      return pack == cuda::PackKind::kTernary ? 1 : pack == cuda::PackKind::kInterval ? 3 : 2;
+    case Layer::kMaxPool:
+      return 2;
+    default:
+      break;
   }
   return 2 + (epilogue.float_output ? 2 : 0) + (epilogue.residual ? 1 : 0) +
          (epilogue.activation == Activation::kPRelu ? 2 : 0) + (epilogue.packed_output ? 2 : 0);

@@ -1,4 +1,5 @@
-// The deploy-level ops that the plugin serves, and their attributes. `bnn_deploy/opset.py` and `docs/operators.md` define them.
+// The deploy-level ops that the plugin serves, and their attributes. `bnn_deploy/opset.py` and `docs/operators.md`
+// define them.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ namespace bnn::tensorrt {
 
 enum class Layer { kPack, kConv, kLinear, kMaxPool };
 
-// An op. Inputs of a convolution, in order: packed, weight, scale, bias, residual, slope, shift, lower, upper; a linear layer
-// the same; those that `epilogue` does not have are not there, and integer bounds stand alone.
+// An op. Inputs of a convolution, in order: packed, weight, scale, bias, residual, slope, shift, lower, upper; a linear
+// layer the same; those that `epilogue` does not have are not there, and integer bounds stand alone.
 struct Operator {
   std::string name;
   Layer layer;

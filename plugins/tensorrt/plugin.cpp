@@ -16,14 +16,6 @@ using nvinfer1::DataType;
 using nvinfer1::DynamicPluginTensorDesc;
 using nvinfer1::PluginTensorDesc;
 
-// Tables of this size are far from anything that a tensor-core kernel takes.
-constexpr size_t kLargestTable = size_t{1} << 28;
-
-bool same_padding(const cuda::ConvTask& a, const cuda::ConvTask& b) {
-  return a.padded_top == b.padded_top && a.padded_left == b.padded_left && a.padded_bottom == b.padded_bottom &&
-         a.padded_right == b.padded_right && a.border_stride == b.border_stride && a.weight == b.weight;
-}
-
 // The sizes of an expression that are known; -1 for the others.
 Dims known_sizes(const nvinfer1::DimsExprs& exprs) {
   Dims dims;
@@ -59,10 +51,14 @@ Plugin::~Plugin() {
 
 nvinfer1::IPluginCapability* Plugin::getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept {
   switch (type) {
-    case nvinfer1::PluginCapabilityType::kCORE: return static_cast<nvinfer1::IPluginV3OneCore*>(this);
-    case nvinfer1::PluginCapabilityType::kBUILD: return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
-    case nvinfer1::PluginCapabilityType::kRUNTIME: return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
-    default: return nullptr;
+    case nvinfer1::PluginCapabilityType::kCORE:
+      return static_cast<nvinfer1::IPluginV3OneCore*>(this);
+    case nvinfer1::PluginCapabilityType::kBUILD:
+      return static_cast<nvinfer1::IPluginV3OneBuild*>(this);
+    case nvinfer1::PluginCapabilityType::kRUNTIME:
+      return static_cast<nvinfer1::IPluginV3OneRuntime*>(this);
+    default:
+      return nullptr;
   }
 }
 
@@ -79,8 +75,7 @@ nvinfer1::IPluginV3* Plugin::clone() noexcept {
 int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t output_count, const DataType* inputs,
                                    int32_t input_count) const noexcept {
   return guarded(where(), -1, [&] {
-    if (output_count != operator_.output_count())
-      refuse(output_count, " outputs, wanted ", operator_.output_count());
+    if (output_count != operator_.output_count()) refuse(output_count, " outputs, wanted ", operator_.output_count());
     check_input_types(operator_, inputs, input_count);
     for (int32_t i = 0; i < output_count; ++i) outputs[i] = tensor_type(operator_, input_count + i);
     return 0;
@@ -118,7 +113,7 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t i
     }
     const cuda::ConvTask task = layer_task(operator_, attributes_, largest.data());
     cuda::TilePlan plan;
-    const bool tiles = table_bytes(largest[1].dims) > 0;
+    const bool tiles = border_table_bytes(operator_, attributes_, largest[1].dims) > 0;
     for (int kernel = 0; tiles && kernel < cuda::kTileCount; ++kernel)
       if (plan_tiles(task, cuda::kTiles[kernel], cuda::device_info().sizes, plan))
         tactics_[tactic_count_++] = kernel + 1;
@@ -130,7 +125,7 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t i
 size_t Plugin::getWorkspaceSize(const DynamicPluginTensorDesc* inputs, int32_t input_count,
                                 const DynamicPluginTensorDesc*, int32_t) const noexcept {
   if (!weighs() || input_count < 2) return 0;
-  return guarded(where(), size_t{0}, [&] { return table_bytes(inputs[1].desc.dims); });
+  return guarded(where(), size_t{0}, [&] { return border_table_bytes(operator_, attributes_, inputs[1].desc.dims); });
 }
 
 int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
@@ -154,13 +149,8 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* inputs, int32_t input_coun
     check_inputs(operator_, attributes_,
                  dims_of(inputs, input_count, [](const PluginTensorDesc& in) { return in.dims; }));
     if (!weighs()) return 0;
-    const size_t bytes = table_bytes(inputs[1].dims);
-    if (bytes > border_.bytes) {
-      if (border_.table) cuda::release(border_.table);
-      border_ = {};
-      border_.table = static_cast<int32_t*>(cuda::allocate(bytes));
-      border_.bytes = bytes;
-    }
+    const size_t bytes = border_table_bytes(operator_, attributes_, inputs[1].dims);
+    if (bytes > 0 && !border_.table) border_.table = static_cast<int32_t*>(cuda::allocate(bytes));
     return 0;
   });
 }
@@ -170,9 +160,12 @@ int32_t Plugin::enqueue(const PluginTensorDesc* input_descs, const PluginTensorD
                         cudaStream_t stream) noexcept {
   return guarded(where(), -1, [&] {
     const Run run{input_descs, output_descs, inputs, outputs, stream};
-    if (operator_.layer == Layer::kPack) run_pack(operator_, attributes_, run);
-    else if (operator_.layer == Layer::kMaxPool) run_max_pool(attributes_, run);
-    else run_layer(input_descs, run, workspace);
+    if (operator_.layer == Layer::kPack)
+      run_pack(operator_, attributes_, run);
+    else if (operator_.layer == Layer::kMaxPool)
+      run_max_pool(attributes_, run);
+    else
+      run_layer(input_descs, run, workspace);
     return 0;
   });
 }
@@ -186,27 +179,21 @@ void Plugin::run_layer(const PluginTensorDesc* inputs, const Run& run, void* wor
   int kernel = tactic_ == 0 ? best : tactic_ - 1;
   // A tile that was timed for one size of a profile need not fit another one.
   if (kernel < cuda::kTileCount && !plan_tiles(task, cuda::kTiles[kernel], device, plan)) kernel = best;
-  if (kernel < cuda::kTileCount && table_bytes(inputs[1].dims) > 0)
+  if (kernel < cuda::kTileCount && cuda::border_table_bytes(task) > 0)
     task.border = border_table(task, workspace, run.stream);
   if (!task.border) kernel = cuda::kPopcountKernel;
   cuda::convolve(task, kernel, cuda::ProductChoice::kNative, device, run.stream);
 }
 
-size_t Plugin::table_bytes(const nvinfer1::Dims& weight) const {
-  const size_t bytes = most_border_table_bytes(operator_, attributes_, weight);
-  return bytes <= kLargestTable ? bytes : 0;
-}
-
 // While a stream is captured nothing runs, so a table that is filled there is filled by the graph, each time.
 const int32_t* Plugin::border_table(const cuda::ConvTask& task, void* workspace, cudaStream_t stream) {
-  const bool kept = border_.table && cuda::border_table_bytes(task) <= border_.bytes;
+  const bool kept = border_.table != nullptr;
   int32_t* table = kept ? border_.table : static_cast<int32_t*>(workspace);
   if (!table) return nullptr;
-  if (kept && border_.filled && same_padding(border_.filled_for, task)) return table;
-  border_.filled = false;
+  if (kept && border_.filled_for == task.weight) return table;
+  border_.filled_for = nullptr;
   cuda::fill_border_table(task, cuda::ProductChoice::kNative, table, stream);
-  border_.filled = kept && !cuda::is_capturing(stream);
-  border_.filled_for = task;
+  if (kept && !cuda::is_capturing(stream)) border_.filled_for = task.weight;
   return table;
 }
 

@@ -1,4 +1,5 @@
-// One node as TensorRT's plugin object. It holds attributes and the border table, no weights: those are inputs of the node.
+// One node as TensorRT's plugin object. It holds attributes and the border table, no weights: those are inputs of the
+// node.
 #pragma once
 
 #include <memory>
@@ -60,19 +61,16 @@ class Plugin final : public nvinfer1::IPluginV3,
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override { return fields_.collection(); }
 
  private:
-  // The border table of a layer, kept from run to run. Filled by the first run after something that it depends on changed.
+  // The border table of a layer, kept from run to run. The first run fills it: only then is it known where the weights
+  // are.
   struct Border {
     int32_t* table = nullptr;
-    size_t bytes = 0;
-    cuda::ConvTask filled_for{};
-    bool filled = false;
+    const int32_t* filled_for = nullptr;  // the weights
   };
 
   bool weighs() const { return operator_.layer == Layer::kConv || operator_.layer == Layer::kLinear; }
   std::string where() const { return operator_.name; }
   void run_layer(const nvinfer1::PluginTensorDesc* inputs, const struct Run& run, void* workspace);
-  // What the border table gets, wherever it is kept. 0 where there is none, or one beyond all measure.
-  size_t table_bytes(const nvinfer1::Dims& weight) const;
   const int32_t* border_table(const cuda::ConvTask& task, void* workspace, cudaStream_t stream);
 
   const Operator& operator_;

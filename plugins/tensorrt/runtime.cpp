@@ -23,10 +23,10 @@ int64_t product(const nvinfer1::Dims& dims, int first) {
 
 Dims to_dims(const nvinfer1::Dims& dims) { return Dims(dims.d, dims.d + dims.nbDims); }
 
-size_t most_border_table_bytes(const Operator& op, const Attributes& a, const nvinfer1::Dims& weight) {
+size_t border_table_bytes(const Operator& op, const Attributes& a, const nvinfer1::Dims& weight) {
   const Dims dims = to_dims(weight);
   const ConvAttributes conv = conv_attributes(op, a);
-  return cuda::most_border_table_bytes(
+  return cuda::border_table_bytes(
       conv, weight_shape(conv, op.layer == Layer::kConv ? dims : Dims{dims.at(0), 1, 1, dims.at(1)}));
 }
 

@@ -22,8 +22,8 @@ struct Run {
 // The task of a convolution or a fully connected layer, with its sizes and no pointers. Throws InvalidInput.
 cuda::ConvTask layer_task(const Operator& op, const Attributes& attributes, const nvinfer1::PluginTensorDesc* inputs);
 
-// The most bytes that the border table of the layer can need. Throws InvalidInput.
-size_t most_border_table_bytes(const Operator& op, const Attributes& attributes, const nvinfer1::Dims& weight);
+// The bytes of the layer's border table; 0 where it has none. Throws InvalidInput.
+size_t border_table_bytes(const Operator& op, const Attributes& attributes, const nvinfer1::Dims& weight);
 
 // With the pointers of a run, all but the border table.
 void set_pointers(const Operator& op, const Attributes& attributes, const Run& run, cuda::ConvTask& task);

@@ -94,8 +94,7 @@ const IDimensionExpr* words_of(IExprBuilder& builder, const IDimensionExpr* chan
 }  // namespace
 
 void check_inputs(const Operator& op, const Attributes& a, const std::vector<Dims>& inputs) {
-  if (static_cast<int>(inputs.size()) != op.input_count())
-    refuse(inputs.size(), " inputs, wanted ", op.input_count());
+  if (static_cast<int>(inputs.size()) != op.input_count()) refuse(inputs.size(), " inputs, wanted ", op.input_count());
   if (op.layer == Layer::kPack) return check_pack(a, inputs);
   if (op.layer == Layer::kMaxPool) return check_max_pool(op, a, inputs);
   check_layer(op, a, inputs);
@@ -134,8 +133,7 @@ void output_shapes(const Operator& op, const Attributes& a, const DimsExprs* inp
   const IDimensionExpr* channels = inputs[1].d[0];
   int next = 0;
   if (op.epilogue.float_output) outputs[next++] = {4, {first.d[0], channels, sizes[0], sizes[1]}};
-  if (op.epilogue.packed_output)
-    outputs[next] = {4, {first.d[0], sizes[0], sizes[1], words_of(builder, channels)}};
+  if (op.epilogue.packed_output) outputs[next] = {4, {first.d[0], sizes[0], sizes[1], words_of(builder, channels)}};
 }
 
 }  // namespace bnn::tensorrt

@@ -1,8 +1,9 @@
-// Plays TensorRT's part: loads a plugin library, makes plugins of fields, asks them for shapes, formats and tactics, stores
-// and restores them, and runs them. No library of TensorRT is needed, so this works wherever the plugin can be built.
+// Plays TensorRT's part: loads a plugin library, makes plugins of fields, asks them for shapes, formats and tactics,
+// stores and restores them, and runs them. No library of TensorRT is needed, so this works wherever the plugin can be
+// built.
 //
-// Plain C functions, for tests through ctypes. A plugin goes through the states that TensorRT takes it through: created for
-// building, configured, its fields stored; created of these fields for running, attached, told its shapes, run.
+// Plain C functions, for tests through ctypes. A plugin goes through the states that TensorRT takes it through: created
+// for building, configured, its fields stored; created of these fields for running, attached, told its shapes, run.
 
 #include <dlfcn.h>
 
@@ -59,14 +60,22 @@ class Builder final : public IExprBuilder, private apiv::VExprBuilder {
   static int64_t compute(DimensionOperation op, int64_t a, int64_t b) {
     const int64_t floor = a / b_or_one(b) - (a % b_or_one(b) != 0 && (a < 0) != (b < 0));
     switch (op) {
-      case DimensionOperation::kSUM: return a + b;
-      case DimensionOperation::kPROD: return a * b;
-      case DimensionOperation::kSUB: return a - b;
-      case DimensionOperation::kMAX: return a > b ? a : b;
-      case DimensionOperation::kMIN: return a < b ? a : b;
-      case DimensionOperation::kFLOOR_DIV: return floor;
-      case DimensionOperation::kCEIL_DIV: return -((-a) / b_or_one(b) - ((-a) % b_or_one(b) != 0 && (-a < 0) != (b < 0)));
-      default: return -1;
+      case DimensionOperation::kSUM:
+        return a + b;
+      case DimensionOperation::kPROD:
+        return a * b;
+      case DimensionOperation::kSUB:
+        return a - b;
+      case DimensionOperation::kMAX:
+        return a > b ? a : b;
+      case DimensionOperation::kMIN:
+        return a < b ? a : b;
+      case DimensionOperation::kFLOOR_DIV:
+        return floor;
+      case DimensionOperation::kCEIL_DIV:
+        return -((-a) / b_or_one(b) - ((-a) % b_or_one(b) != 0 && (-a < 0) != (b < 0)));
+      default:
+        return -1;
     }
   }
   static int64_t b_or_one(int64_t b) { return b ? b : 1; }
@@ -104,9 +113,7 @@ template <class Capability>
 Capability* capability(const Held* held, PluginCapabilityType type) {
   return static_cast<Capability*>(held->plugin->getCapabilityInterface(type));
 }
-IPluginV3OneBuild* build(const Held* held) {
-  return capability<IPluginV3OneBuild>(held, PluginCapabilityType::kBUILD);
-}
+IPluginV3OneBuild* build(const Held* held) { return capability<IPluginV3OneBuild>(held, PluginCapabilityType::kBUILD); }
 IPluginV3OneRuntime* runtime(const Held* held) {
   return capability<IPluginV3OneRuntime>(held, PluginCapabilityType::kRUNTIME);
 }
@@ -163,7 +170,8 @@ HOST_API const char* host_creator_name(void* library, int i) {
   return static_cast<Library*>(library)->creators[static_cast<size_t>(i)]->getPluginName();
 }
 
-// The attributes that a creator asks a parser for: their names, types and counts, into `fields`. Returns how many there are.
+// The attributes that a creator asks a parser for: their names, types and counts, into `fields`. Returns how many there
+// are.
 HOST_API int host_creator_fields(void* library, int i, host_field* fields, int room) {
   const PluginFieldCollection* all = static_cast<Library*>(library)->creators[static_cast<size_t>(i)]->getFieldNames();
   for (int32_t k = 0; k < all->nbFields && k < room; ++k) {
@@ -184,8 +192,8 @@ HOST_API void* host_create(void* library, const char* op, const char* node, int 
       all.emplace_back(fields[i].name, fields[i].data, static_cast<PluginFieldType>(fields[i].type), fields[i].count);
     const PluginFieldCollection collection{count, all.data()};
     auto held = std::make_unique<Held>(
-        Held{opened, creator, std::unique_ptr<IPluginV3>(
-                                  creator->createPlugin(node, &collection, static_cast<TensorRTPhase>(phase)))});
+        Held{opened, creator,
+             std::unique_ptr<IPluginV3>(creator->createPlugin(node, &collection, static_cast<TensorRTPhase>(phase)))});
     if (held->plugin) return held.release();
     last_error = opened->error();
     return nullptr;
@@ -251,8 +259,8 @@ HOST_API int host_outputs(void* plugin, const host_tensor* inputs, int count, ho
     types.push_back(static_cast<DataType>(inputs[i].type));
   }
   if (result(held, build(held)->getOutputDataTypes(made_types.data(), output_count, types.data(), count))) return -1;
-  if (result(held, build(held)->getOutputShapes(expressions.data(), count, nullptr, 0, made.data(), output_count,
-                                                builder)))
+  if (result(held,
+             build(held)->getOutputShapes(expressions.data(), count, nullptr, 0, made.data(), output_count, builder)))
     return -1;
   for (int i = 0; i < output_count; ++i) {
     const DimsExprs& shape = made[static_cast<size_t>(i)];
@@ -308,8 +316,7 @@ HOST_API void* host_restore(void* plugin) {
     copies.emplace_back(field.name, bytes.back().data(), field.type, field.length);
   }
   const PluginFieldCollection collection{fields->nbFields, copies.data()};
-  std::unique_ptr<IPluginV3> restored(
-      held->creator->createPlugin("restored", &collection, TensorRTPhase::kRUNTIME));
+  std::unique_ptr<IPluginV3> restored(held->creator->createPlugin("restored", &collection, TensorRTPhase::kRUNTIME));
   if (!restored) {
     last_error = held->library->error();
     return nullptr;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conv_cases import ConvCase, conv_cases, finish, packed_within, random_case, round_to, same_bits, with_edges
-from driver import CHOOSE, ORDERS, PRODUCTS, CudaKernelError, Library
+from driver import CHOOSE, ORDERS, PRODUCTS, Conv2d, CudaKernelError, Library
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -249,3 +250,24 @@ def test_bits_of_the_accumulator(
     for kernel in (3, 1, library.popcount):
         for found in in_every_order(layer.run, library, kernel=kernel):
             assert np.array_equal(found["bits"], layer.expected["bits"])
+
+
+@pytest.mark.parametrize("float16", [False, True], ids=("float32", "float16"))
+def test_output_need_not_be_aligned(library: Library, float16: bool) -> None:
+    """TensorRT lays the outputs that it concatenates side by side."""
+    layer, (packed, weight) = Conv2d(channels=32), (np.ones((1, 3, 3, 1), np.int32), np.ones((8, 1, 1, 1), np.int32))
+    operands = {"scale": np.ones(8, np.float32), "bias": np.arange(8, dtype=np.float32)}
+    size = 2 if float16 else 4
+    with library.memory() as memory:
+        call = library.conv2d_call(layer, packed.shape, weight.shape)
+        call.layout, call.float16, call.kernel = 1, float16, 3
+        call.packed, call.weight = memory.put(packed), memory.put(weight)
+        call.scale, call.bias = (memory.put(operands[name]) for name in ("scale", "bias"))
+        whole = np.zeros(1 + 9 * 8, np.float16 if float16 else np.float32)
+        first = memory.put(whole)
+        call.y, call.border = first + size, memory.put(np.zeros(128, np.int32))
+        library.call("bnn_cuda_prepare", ctypes.byref(call), None)
+        library.call("bnn_cuda_conv2d", ctypes.byref(call), None)
+        memory.get(whole, first)
+    assert whole[0] == 0
+    assert (whole[1:].reshape(9, 8) == 32 + np.arange(8)).all()

@@ -83,8 +83,6 @@ CONV_REFUSALS = [
     ({"weight": "+4"}, "weight is not aligned to 16 bytes"),
     ({"border": None}, "border is missing"),
     ({"border": "+4"}, "border is not aligned to 16 bytes"),
-    ({"y": "+4"}, "y is not aligned to 16 bytes"),
-    ({"residual": "+4"}, "residual is not aligned to 16 bytes"),
     ({"bits": "+4"}, "bits is not aligned to 16 bytes"),
     ({"scale": None}, "scale or bias is missing"),
     ({"bias": None}, "scale or bias is missing"),
