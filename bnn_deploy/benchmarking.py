@@ -13,13 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn_deploy.backends import BACKENDS, Source, Task, backend, default_backends, import_software, make_runner
 from bnn_deploy.bench import BenchmarkRow, Footprint, Schedule, interleave, latency_row, run_worker
 from bnn_deploy.contenders import Files, Network
+from bnn_deploy.deployed import is_engine
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.footprint_worker import write_request
 from bnn_deploy.native import chosen_kernels
 from bnn_deploy.runners.base import Arrays, Runner
+from bnn_deploy.runners.catalogue import (
+    RUNNERS,
+    Source,
+    Task,
+    Use,
+    benchmarked_runners,
+    check_loads,
+    entry,
+    import_software,
+    make_runner,
+)
 
 WORKER = "bnn_deploy.footprint_worker"
 
@@ -44,8 +55,9 @@ def benchmark(
     Runtime's threads do not spin while they wait.
 
     Args:
-        path: A deployed ONNX file.
-        runners: Names out of `BACKENDS`, the one to compare with first; None for `default_backends()`.
+        path: A deployed ONNX file; an engine of one for `tensorrt` alone.
+        runners: Out of `runners.catalogue.names(Use.BENCH)`, the one to compare with first; None for
+            `benchmarked_runners()`, for an engine `tensorrt`.
         batch: Images in one inference; several for a row each.
         threads: Threads within an operator; likewise.
         rounds: The most rounds for a batch and number of threads.
@@ -62,9 +74,10 @@ def benchmark(
     Raises:
         InputRefused: A runner is not known, its software is missing, or it does not take the file.
     """
-    chosen = list(runners) if runners is not None else default_backends()
+    default = ["tensorrt"] if is_engine(path) else benchmarked_runners()
+    chosen = list(runners) if runners is not None else default
     batches, thread_counts = _several("batch", batch), _several("threads", threads)
-    _check(chosen, rounds, seconds)
+    _check(chosen, Path(path), rounds, seconds)
     network = Network(Path(path), inputs)
     rows = []
     with tempfile.TemporaryDirectory(prefix="bnn-bench-") as folder:
@@ -72,14 +85,14 @@ def benchmark(
         for thread_count in thread_counts:
             for size in batches:
                 tasks = {name: _task(name, files, size, thread_count, checkpoint) for name in chosen}
-                rows += _measure(network, tasks, size, Schedule(rounds, seconds), Path(folder), progress)
+                rows += _measure(network, tasks, size, thread_count, Schedule(rounds, seconds), Path(folder), progress)
     return rows
 
 
 def software() -> dict[str, str]:
     """The versions of what runners run on, as far as it is installed, and which set of kernels our library takes."""
     found = {}
-    for name in ("bnn-deploy", *dict.fromkeys(entry.package for entry in BACKENDS.values())):
+    for name in ("bnn-deploy", *dict.fromkeys(runner.package for runner in RUNNERS.values()), "tensorrt-rtx-cu13"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -95,19 +108,20 @@ def _several(what: str, value: int | Sequence[int]) -> list[int]:
     return list(dict.fromkeys(values))
 
 
-def _check(runners: Sequence[str], rounds: int, seconds: float) -> None:
+def _check(runners: Sequence[str], path: Path, rounds: int, seconds: float) -> None:
     if not runners or len(set(runners)) != len(runners):
         raise InputRefused("runners", f"{list(runners)}", "one name or more, each once")
     if rounds < 1 or not seconds >= 0:
         raise InputRefused("rounds, seconds", f"{rounds}, {seconds}", "1 round or more, 0 seconds or more")
     for name in runners:  # all of them, before anything takes long
-        backend(name)
+        entry(name, Use.BENCH)
+        check_loads(name, path)
     for name in runners:
         import_software(name)
 
 
 def _task(name: str, files: Files, batch: int, threads: int, checkpoint: str | Path | None) -> Task:
-    source = backend(name).source
+    source = entry(name).source
     return Task(
         file=str(files.path(source) or ""),
         threads=threads,
@@ -122,12 +136,13 @@ def _measure(
     network: Network,
     tasks: Mapping[str, Task],
     batch: int,
+    threads: int,
     schedule: Schedule,
     folder: Path,
     progress: Callable[[str], None],
 ) -> list[BenchmarkRow]:
     """The rows of one batch and number of threads."""
-    feeds, threads = network.feeds(batch), next(iter(tasks.values())).threads
+    feeds = network.feeds(batch)
     where = f"batch {batch}, threads {threads}"
     footprints: dict[str, Footprint] = {}
     for name, task in tasks.items():

@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bnn_deploy.backends import Source
+from bnn_deploy.deployed import load_deployed
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.files import write_atomically
-from bnn_deploy.inspection import inspect_file, load_model, read_history
+from bnn_deploy.inspection import inspect_model, load_model, read_history
 from bnn_deploy.passes import float_twin
 from bnn_deploy.quantisation import quantise
+from bnn_deploy.runners.catalogue import Source
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -31,12 +32,13 @@ class Network:
         given: Input name -> samples, [N, ...]; None for random ones.
 
     Raises:
-        InputRefused: No ONNX file, inputs whose size or type it does not say, or samples that are not its inputs.
+        InputRefused: Neither ONNX file nor engine, inputs whose size or type it does not say, or samples that are not
+            its inputs.
     """
 
     def __init__(self, path: Path, given: Mapping[str, NDArray[Any]] | None = None) -> None:
-        self.path, self.proto = path, load_model(path)
-        found = inspect_file(path)
+        self.path, self.proto = path, load_deployed(path)
+        found = inspect_model(self.proto, file_bytes=path.stat().st_size)
         self.outputs = list(found.outputs)
         values = {value.name: value.type.tensor_type for value in self.proto.graph.input if value.name in found.inputs}
         if given is not None and set(given) != set(values):

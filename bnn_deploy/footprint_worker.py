@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn_deploy.backends import Task, import_software, make_runner
 from bnn_deploy.bench import measure_footprint
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.runners.catalogue import Task, import_software, make_runner
 
 
 def write_request(path: Path, runner: str, task: Task, feeds: Mapping[str, NDArray[Any]]) -> None:

@@ -92,7 +92,8 @@ def run_worker(worker: str, request: Path, runner: str) -> Footprint:
     answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     last = (answer.stdout.splitlines() or [""])[-1]
     if answer.returncode == InputRefused.exit_status:
-        raise InputRefused(f"runner {runner}", (answer.stderr.strip().splitlines() or ["refused"])[-1])
+        where, said = f"runner {runner}", (answer.stderr.strip().splitlines() or ["refused"])[-1]
+        raise InputRefused(where, said.removeprefix(f"{where}: "))
     if answer.returncode != 0:
         raise BnnDeployError(
             f"runner {runner}: the process that loads it ended with status {answer.returncode}:\n{answer.stderr}"

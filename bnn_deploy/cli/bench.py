@@ -12,6 +12,7 @@ import typer
 from bnn_deploy.cli import output
 from bnn_deploy.cli.files import model_file
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.runners.catalogue import Use, names
 
 if TYPE_CHECKING:
     from bnn_deploy.bench import BenchmarkRow
@@ -25,10 +26,16 @@ MIB = 1024 * 1024
 
 
 def bench(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file, or a folder that export wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An ONNX file, a folder that export wrote, or an engine.")
+    ],
     runner: Annotated[
         list[str] | None,
-        typer.Option(help="What runs it; may be repeated, ratios are to the first. Default: float, int8, ours."),
+        typer.Option(
+            help="What runs it; may be repeated, ratios are to the first. "
+            "Default: float, int8, ours; for an engine, tensorrt. "
+            f"One of {', '.join(names(Use.BENCH))}."
+        ),
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images in one inference; may be repeated.")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Threads within an operator; may be repeated.")] = None,
@@ -52,7 +59,7 @@ def bench(
     from bnn_deploy.benchmarking import benchmark
     from bnn_deploy.files import write_atomically
 
-    path = model_file(file)
+    path = model_file(file, engine=True)
     if out is not None and out.is_dir():
         raise InputRefused(f"--out {out}", "a folder", "the name of a file", f"--out {out / 'bench.json'}")
     rows = benchmark(
@@ -106,10 +113,10 @@ def print_rows(rows: list[BenchmarkRow]) -> None:
 def _inputs(path: Path, given: list[str]) -> dict[str, Any] | None:
     if not given:
         return None
+    from bnn_deploy.deployed import load_deployed
     from bnn_deploy.feeds import preprocessing_of, read_feeds
-    from bnn_deploy.inspection import load_model
 
-    proto = load_model(path)
+    proto = load_deployed(path)
     return read_feeds(proto, given, preprocessing_of(proto))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +13,22 @@ import typer
 from bnn_deploy.cli import output
 from bnn_deploy.cli.files import model_file
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.files import ENGINE_SUFFIX
 
 if TYPE_CHECKING:
     from bnn_deploy.tensorrt.metadata import EngineMetadata
     from bnn_deploy.tensorrt.profiles import Profile
 
 MIB = 1024 * 1024
+
+# What the library calls an argument -> what it is called here.
+FLAGS = {
+    "engine": "--out",
+    "workspace_bytes": "--workspace",
+    "timing_cache": "--timing-cache",
+    "version_compatible": "--version-compatible",
+    "embed_plugin": "--embed-plugin",
+}
 
 
 def engine(
@@ -49,27 +61,23 @@ def engine(
 ) -> int:
     """Build a TensorRT engine, its 1-bit layers run by our plugin."""
     from bnn_deploy.tensorrt.build import build_engine
-    from bnn_deploy.tensorrt.engine import BuildOptions
+    from bnn_deploy.tensorrt.options import BuildOptions
 
     path = model_file(file)
-    target = out if out is not None else path.with_suffix(".engine")
-    if target.is_dir():
-        raise InputRefused(f"--out {target}", "a folder", "the name of a file", f"--out {target / 'model.engine'}")
-    options = BuildOptions(
-        workspace_bytes=workspace * MIB if workspace is not None else None,
-        timing_cache=timing_cache,
-        version_compatible=version_compatible,
-        embed_plugin=embed_plugin,
-    )
+    target = out if out is not None else path.with_suffix(ENGINE_SUFFIX)
     profiles = [parse_profile(text) for text in profile or []]
-    with _Progress() as progress:
-        metadata = build_engine(
-            path, target, profiles=profiles, use_plugin=plugin, options=options, progress=progress.tell
+    with _named_as_flags(), _progress_bar() as tell:
+        options = BuildOptions(
+            workspace_bytes=workspace * MIB if workspace is not None else None,
+            timing_cache=timing_cache,
+            version_compatible=version_compatible,
+            embed_plugin=embed_plugin,
         )
+        metadata = build_engine(path, target, profiles=profiles, use_plugin=plugin, options=options, progress=tell)
     if json:
         output.print_json(asdict(metadata))
-        return 0
-    print_summary(target, metadata)
+    else:
+        print_summary(target, metadata)
     return 0
 
 
@@ -77,20 +85,21 @@ def parse_profile(text: str) -> Profile:
     """`batch=1,8,32;height=224,224,448` -> the sizes of each axis; one number stands for all three.
 
     Raises:
-        InputRefused: It does not read so.
+        InputRefused: It does not read so, or the sizes are out of order.
     """
     from bnn_deploy.tensorrt.profiles import SizeRange
 
-    profile = {}
+    profile: dict[str, SizeRange] = {}
     for part in text.split(";"):
-        axis, _, sizes = part.partition("=")
+        axis, _, sizes = (piece.strip() for piece in part.partition("="))
         try:
             numbers = [int(number) for number in sizes.split(",")]
         except ValueError:
             numbers = []
-        if not axis.strip() or len(numbers) not in (1, 3):
-            raise InputRefused(f"--profile {text!r}", f"{part!r}", "AXIS=MIN,OPT,MAX", "--profile 'batch=1,8,32'")
-        profile[axis.strip()] = SizeRange(*(numbers * 3 if len(numbers) == 1 else numbers))
+        if not axis or axis in profile or len(numbers) not in (1, 3):
+            found = f"{axis!r} twice" if axis in profile else repr(part)
+            raise InputRefused(f"--profile {text!r}", found, "AXIS=MIN,OPT,MAX", "--profile 'batch=1,8,32'")
+        profile[axis] = SizeRange(*(numbers * 3 if len(numbers) == 1 else numbers))
     return profile
 
 
@@ -101,11 +110,13 @@ def print_summary(path: Path, metadata: EngineMetadata) -> None:
             "layer": layer["name"],
             "kind": layer["kind"].lower(),
             "outputs": ", ".join(f"{out['type'].lower()} {_shape(out['shape'])}" for out in layer["outputs"]),
-            "constant bytes": f"{layer['constant_bytes']:,}",
+            "formats": ", ".join(out.get("format", "") for out in layer["outputs"]),
+            "bytes": f"{layer['bytes']:,}",
         }
         for layer in metadata.layers
     ]
-    output.print_table(("layer", "kind", "outputs", "constant bytes"), rows, right=("constant bytes",))
+    formats = ("formats",) if any(row["formats"].strip(", ") for row in rows) else ()
+    output.print_table(("layer", "kind", "outputs", *formats, "bytes"), rows, right=("bytes",))
     plugins = sum(layer["kind"].startswith("PLUGIN") for layer in metadata.layers)
     typer.echo(f"{len(rows)} layers, {plugins} of them our plugins; {metadata.precision}")
     for profile in metadata.profiles:
@@ -117,26 +128,33 @@ def _shape(sizes: list[int]) -> str:
     return "x".join("?" if size < 0 else str(size) for size in sizes)
 
 
-class _Progress:
-    """A bar for the phase that the builder is in."""
+@contextmanager
+def _named_as_flags() -> Iterator[None]:
+    """What the library refuses by the name of an argument, under the name that the user gave it."""
+    try:
+        yield
+    except InputRefused as error:
+        argument, blank, value = error.where.partition(" ")
+        if argument not in FLAGS:
+            raise
+        where = f"{FLAGS[argument]}{blank}{value}"
+        raise InputRefused(where, error.found, error.wanted, error.fix) from error
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._tasks: dict[str, Any] = {}
+@contextmanager
+def _progress_bar() -> Iterator[Any]:
+    """What to tell how far the build is; shows it on stderr, a bar for each phase that is not over."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __enter__(self) -> _Progress:
-        self._progress.start()
-        return self
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    tasks: dict[str, Any] = {}
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def tell(phase: str, done: int, steps: int) -> None:
+        if phase not in tasks:
+            tasks[phase] = progress.add_task(phase, total=steps)
+        progress.update(tasks[phase], completed=done, total=steps, visible=done < steps)
 
-    def tell(self, phase: str, done: int, steps: int) -> None:
-        """How far the build is."""
-        if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(phase, total=steps)
-        self._progress.update(self._tasks[phase], completed=done, total=steps, visible=done < steps)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield tell

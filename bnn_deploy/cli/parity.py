@@ -14,6 +14,7 @@ from bnn_deploy.cli.files import model_file
 from bnn_deploy.cli.parity_summary import summary
 from bnn_deploy.cli.parsing import SignZero
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.runners.catalogue import Use, names
 
 REPORT = "report.json"
 WORKER = "bnn_deploy.parity_job"
@@ -25,7 +26,10 @@ def parity(
     ],
     runner: Annotated[
         list[str] | None,
-        typer.Option(help="What runs it; may be repeated. Default: stock ONNX Runtime, and the native library."),
+        typer.Option(
+            help="What runs it; may be repeated. Default: stock ONNX Runtime, and the native library. "
+            f"One of {', '.join(names(Use.RUN))}."
+        ),
     ] = None,
     input_: Annotated[
         list[str] | None,

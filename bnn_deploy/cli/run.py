@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,29 +10,26 @@ import typer
 from bnn_deploy.cli import output, parsing
 from bnn_deploy.cli.files import model_file
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.runners.catalogue import Task, Use, check_loads, entry, make_runner, names
 
 LARGEST_SCORES = 5
 SHOWN_VALUES = 8
 
 
-class RunnerName(StrEnum):
-    """What `--runner` takes."""
-
-    ONNXRUNTIME = "onnxruntime"
-    ONNXRUNTIME_UNOPTIMISED = "onnxruntime-unoptimised"
-    NATIVE_CPU = "native-cpu"
-    REFERENCE = "reference"
-
-
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file, or a folder that export wrote.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An ONNX file, a folder that export wrote, or an engine.")
+    ],
     input_: Annotated[
         list[str],
         typer.Option(
             "--input", "-i", metavar="FILE", help="An .npy file or an image; NAME=FILE where there are several."
         ),
     ],
-    runner: Annotated[RunnerName, typer.Option(help="What runs it.")] = RunnerName.ONNXRUNTIME,
+    runner: Annotated[
+        str | None,
+        typer.Option(help=f"What runs it: {', '.join(names(Use.RUN))}. Default: onnxruntime; for an engine, tensorrt."),
+    ] = None,
     mean: Annotated[
         str | None, typer.Option(metavar="M[,M,M]", help="For images; exported zoo models know theirs.")
     ] = None,
@@ -43,22 +39,23 @@ def run(
 ) -> int:
     """Run an exported file once and print what comes out."""
     import numpy as np
-    import onnx
 
+    from bnn_deploy.deployed import is_engine, load_deployed
     from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_feeds
-    from bnn_deploy.inspection import load_model
-    from bnn_deploy.runners.catalogue import RUNNERS
 
-    path = model_file(file)
-    model: onnx.ModelProto = load_model(path)
+    path = model_file(file, engine=True)
+    chosen = runner or ("tensorrt" if is_engine(path) else "onnxruntime")
+    entry(chosen, Use.RUN)
+    check_loads(chosen, path)
+    model = load_deployed(path)
     preprocessing = preprocessing_of(model)
     if mean is not None or deviation is not None:
         means = parsing.parse_numbers("--mean", mean or "0") or []
         deviations = parsing.parse_numbers("--deviation", deviation or "1") or []
         preprocessing = Preprocessing(tuple(means), tuple(deviations))
     feeds = read_feeds(model, input_, preprocessing)
-    with RUNNERS[runner](model) as chosen:
-        outputs = chosen.infer(feeds)
+    with make_runner(chosen, Task(path)) as made:
+        outputs = made.infer(feeds)
     if save is not None:
         arrays: dict[str, Any] = {**outputs}
         try:
@@ -67,7 +64,7 @@ def run(
             found = f"cannot be written: {error.strerror}"
             raise InputRefused(f"--save {save}", found, "a file in a folder that is there") from error
     if json:
-        output.print_json({"runner": str(runner), "outputs": {name: array.tolist() for name, array in outputs.items()}})
+        output.print_json({"runner": chosen, "outputs": {name: array.tolist() for name, array in outputs.items()}})
     else:
         for name, array in outputs.items():
             _show(name, array)

@@ -10,10 +10,11 @@ import typer
 
 from bnn_deploy.cli import output
 from bnn_deploy.cli.files import model_file
+from bnn_deploy.runners.catalogue import Use, exported_runners, factories, names
 
 if TYPE_CHECKING:
-    from bnn_deploy.parity.golden_reader import GoldenBundle
-    from bnn_deploy.parity.verify_results import CaseVerification
+    from bnn_deploy.parity.golden.reader import GoldenBundle
+    from bnn_deploy.parity.golden.results import CaseVerification
 
 SHOWN_FAILURES = 5
 COLUMNS = ("runner", "inputs", "samples", "accumulators differ", "values differ", "ties", "outputs within", "verdict")
@@ -23,7 +24,10 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `bnn-deploy parity --golden DIR` wrote.")],
     runner: Annotated[
         list[str] | None,
-        typer.Option(help="What runs it; may be repeated. Default: stock ONNX Runtime, and the native library."),
+        typer.Option(
+            help="What runs it; may be repeated. Default: stock ONNX Runtime, and the native library. "
+            f"One of {', '.join(names(Use.RUN))}."
+        ),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another file of the same network, in place of the bundle's.")
@@ -32,12 +36,11 @@ def verify(
 ) -> int:
     """Replay a golden bundle on this machine and say which layer differs first, by how much, and where."""
     from bnn_deploy.inspection import load_model
-    from bnn_deploy.parity.golden_reader import read_golden
-    from bnn_deploy.parity.verify import verify_golden
-    from bnn_deploy.parity.verify_results import report_json
-    from bnn_deploy.runners.catalogue import exported_runners, factories
+    from bnn_deploy.parity.golden.reader import read_golden
+    from bnn_deploy.parity.golden.results import report_json
+    from bnn_deploy.parity.golden.verify import verify_golden
 
-    chosen = factories("--runner", dict.fromkeys(runner or exported_runners()))
+    chosen = factories(dict.fromkeys(runner or exported_runners()))
     other = load_model(model_file(model)) if model is not None else None
     bundle = read_golden(folder)
     results = verify_golden(bundle, chosen, model=other)

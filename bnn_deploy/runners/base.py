@@ -64,6 +64,30 @@ class Exact:
 
 
 @dataclass(frozen=True)
+class ChannelResponse:
+    """What becomes of the accumulator of a 1-bit layer, channel by channel; all arrays [O] float64.
+
+        z = scale * accumulator + bias, plus a shortcut unless `alone`;  y = z if z >= 0 else slope * z, plus shift
+
+    Attributes:
+        scale: The layer's own, and every BatchNorm or factor behind it.
+        bias: Likewise.
+        alone: Whether nothing else was added to z.
+        prelu: (slope, shift); None where y is z.
+    """
+
+    scale: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    alone: bool = True
+    prelu: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    @property
+    def affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(scale, bias)."""
+        return self.scale, self.bias
+
+
+@dataclass(frozen=True)
 class BinarizationRecord:
     """One binarisation as the reference network computed it.
 
@@ -72,12 +96,15 @@ class BinarizationRecord:
         x: Real values as float32 has them, [N, C, *spatial].
         levels: What they become.
         exact: The same without rounding; None where the network cannot be analysed.
+        source: The name of the 1-bit layer whose output x is, and what became of its accumulator; max-pools are left
+            out. None where x is something else.
     """
 
     name: str
     x: NDArray[np.floating]
     levels: Levels
     exact: Exact | None = None
+    source: tuple[str, ChannelResponse] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +120,8 @@ class LayerRecord:
         y: What the reference network itself computed, float32.
         geometry: None for a fully connected layer.
         exact_x: `x` without rounding, where it is real; None where it is levels, or the network cannot be analysed.
-        affine: Every (scale, bias), [O] float64 each, that the accumulator goes through: the layer's own, then with
-            each BatchNorm, factor or offset behind it. A file holds one of them, rounded once.
+        responses: Every form that the accumulator goes through: the layer's own scale and bias, then with each
+            BatchNorm, factor, offset or PReLU behind it. A file holds one of them, rounded once.
     """
 
     name: str
@@ -105,7 +132,7 @@ class LayerRecord:
     y: NDArray[np.floating]
     geometry: Geometry | None
     exact_x: Exact | None = None
-    affine: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ()
+    responses: tuple[ChannelResponse, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,12 +171,12 @@ class RecordingRunner(Runner, Protocol):
         ...
 
 
-def check_feeds(runner: str, feeds: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[Any, ...]]) -> None:
+def check_feeds(runner: str, feeds: Mapping[str, Any], wanted: Mapping[str, tuple[Any, ...]]) -> None:
     """Raises `InputRefused` unless `feeds` has just the inputs `wanted` names, each of the shape given there.
 
     Args:
         runner: Named in the message.
-        feeds: Input name -> array.
+        feeds: Input name -> anything with a shape.
         wanted: Input name -> shape; an entry that is no int (a name, None) allows any size.
     """
     if set(feeds) != set(wanted):

@@ -1,8 +1,8 @@
-"""A session of ONNX Runtime on the CPU, as a runner: what the stock runner and the one with our library share."""
+"""A session of ONNX Runtime as a runner: what all that run on it share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from bnn_deploy.runners.base import Arrays, RunnerBase, check_feeds
 
 
 class OrtSessionRunner(RunnerBase):
-    """Runs an ONNX model on ONNX Runtime's CPU provider.
+    """Runs an ONNX model on ONNX Runtime.
 
     Args:
         model: A file, or a model in memory.
         threads: Threads within an operator; None leaves the choice to ONNX Runtime.
         optimise: False runs the graph as written, True lets ONNX Runtime rewrite it, as users do.
         library: A custom-op library to load into the session.
+        providers: Execution providers, by name or with their options, in order of preference.
 
     Raises:
         InputRefused: ONNX Runtime does not load the model; its own words follow.
@@ -37,6 +38,7 @@ class OrtSessionRunner(RunnerBase):
         threads: int | None = None,
         optimise: bool = True,
         library: Path | None = None,
+        providers: Sequence[str | tuple[str, dict[str, str]]] = ("CPUExecutionProvider",),
     ) -> None:
         where = "the model" if isinstance(model, onnx.ModelProto) else str(model)
         source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
@@ -44,7 +46,7 @@ class OrtSessionRunner(RunnerBase):
             raise InputRefused(where, "no such file", "an ONNX file")
         options = _session_options(threads, optimise, library)
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(source, options, providers=list(providers))
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise InputRefused(where, f"ONNX Runtime {onnxruntime.__version__} does not load it: {error}") from error
         self.inputs: dict[str, tuple[Any, ...]] = {

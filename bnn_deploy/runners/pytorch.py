@@ -15,13 +15,21 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from bnn_deploy.bits import Levels
-from bnn_deploy.error_analysis import ROUNDINGS, Analysis, analyse, layer_constants
+from bnn_deploy.error_analysis import ROUNDINGS, Analysis, Response, analyse, layer_constants
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.nn.layer import name_layers
 from bnn_deploy.nn.taps import BinarizeTap, LayerTap, Tap, record_taps
 from bnn_deploy.opset import OccurrenceNames, binarize_node_name
 from bnn_deploy.reference import Geometry
-from bnn_deploy.runners.base import Arrays, BinarizationRecord, Exact, LayerRecord, Recording, RunnerBase
+from bnn_deploy.runners.base import (
+    Arrays,
+    BinarizationRecord,
+    ChannelResponse,
+    Exact,
+    LayerRecord,
+    Recording,
+    RunnerBase,
+)
 
 
 class PyTorchRunner(RunnerBase):
@@ -126,8 +134,8 @@ class PyTorchRunner(RunnerBase):
         return Recording(
             recording.outputs,
             tuple(
-                replace(record, exact=_exact(pair))
-                for record, pair in zip(binarizations, analysis.binarizations, strict=True)
+                replace(record, exact=_exact(pair), source=_source(form, layers))
+                for record, pair, form in zip(binarizations, analysis.binarizations, analysis.binarized, strict=True)
             ),
             tuple(_with_analysis(record, analysis, index) for index, record in enumerate(layers)),
             dict(zip(recording.outputs, map(_exact, analysis.outputs), strict=True)),
@@ -139,10 +147,19 @@ def _exact(pair: tuple[torch.Tensor, torch.Tensor]) -> Exact:
     return Exact(pair[0].numpy(), pair[1].numpy())
 
 
+def _source(form: Response | None, layers: Sequence[LayerRecord]) -> tuple[str, ChannelResponse] | None:
+    return None if form is None else (layers[form.layer].name, _response(form))
+
+
 def _with_analysis(record: LayerRecord, analysis: Analysis, index: int) -> LayerRecord:
     activation = analysis.activations[index]
-    forms = tuple((form.scale.numpy(), form.bias.numpy()) for form in analysis.affine[index])
-    return replace(record, exact_x=None if activation is None else _exact(activation), affine=forms)
+    responses = tuple(_response(form) for form in analysis.responses if form.layer == index)
+    return replace(record, exact_x=None if activation is None else _exact(activation), responses=responses)
+
+
+def _response(form: Response) -> ChannelResponse:
+    prelu = None if form.slope is None or form.shift is None else (form.slope.numpy(), form.shift.numpy())
+    return ChannelResponse(form.scale.numpy(), form.bias.numpy(), form.alone, prelu)
 
 
 def _layer_record(tap: LayerTap, name: str) -> LayerRecord:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import onnx
 
 from bnn_deploy import opset
-from bnn_deploy.errors import InputRefused
-from bnn_deploy.tensorrt.device import open_gpu
-from bnn_deploy.tensorrt.engine import BuildOptions, Progress, build_serialized_engine
-from bnn_deploy.tensorrt.metadata import EngineMetadata, sha256_of, write_engine
-from bnn_deploy.tensorrt.network import ParsedNetwork
-from bnn_deploy.tensorrt.plugin import VERSION, plugin_path
-from bnn_deploy.tensorrt.profiles import Profile, SizeRange, free_axes
-from bnn_deploy.tensorrt.sdk import load_sdk
+from bnn_deploy.errors import CheckFailed, InputRefused
+from bnn_deploy.gpu import Gpu, open_gpu
+from bnn_deploy.inspection import load_model
+from bnn_deploy.native import TENSORRT_PLUGIN
+from bnn_deploy.tensorrt.engine import build_serialized_engine
+from bnn_deploy.tensorrt.interface import describe_tensors
+from bnn_deploy.tensorrt.layers import describe_layers, tensor_formats
+from bnn_deploy.tensorrt.loaded import LoadedEngine, installation
+from bnn_deploy.tensorrt.metadata import EngineMetadata, Installation, sha256_of, write_engine
+from bnn_deploy.tensorrt.options import BuildOptions
+from bnn_deploy.tensorrt.profiles import Profile, SizeRange, free_axes, model_inputs
+from bnn_deploy.tensorrt.progress import Progress
+from bnn_deploy.tensorrt.sdk import is_rtx, load_sdk
 
 BATCH = "batch"
 DEFAULT_BATCH = SizeRange(1, 8, 32)
@@ -31,7 +36,7 @@ def build_engine(
     options: BuildOptions | None = None,
     progress: Progress | None = None,
 ) -> EngineMetadata:
-    """Builds an engine of an exported file, and writes it beside its metadata (`engine` and `engine.json`).
+    """Builds an engine of an exported file, and writes it and its metadata (`engine` and `engine.json`).
 
     No GPU is needed with TensorRT-RTX, which builds for all that it supports.
 
@@ -44,36 +49,40 @@ def build_engine(
         progress: Called with a phase, the steps done in it, and how many it has.
 
     Raises:
-        InputRefused: The file is not there, TensorRT or the plugin is not installed, or does not take a node.
-        CheckFailed: The build failed.
+        InputRefused: The file is not there, TensorRT or the plugin is not installed, or does not take a node; or the
+            engine cannot be written there.
+        CheckFailed: The build failed; with TensorRT's own message.
     """
-    path = Path(model)
-    if not path.is_file():
-        raise InputRefused(str(path), "no such file", "an ONNX file that `bnn-deploy export` wrote")
-    content = path.read_bytes()
-    proto = onnx.load_from_string(content)
-    plugin = plugin_path() if use_plugin else None
+    source, target = Path(model), Path(engine)
+    proto = load_model(source)
+    if target.is_dir():
+        raise InputRefused(f"engine {target}", "a folder", "the name of a file", str(target / "model.engine"))
+    if target.resolve() == source.resolve():
+        raise InputRefused(f"engine {target}", "the model itself", "another name")
+    plugin = TENSORRT_PLUGIN.path() if use_plugin else None
     chosen = list(profiles) or _default_profiles(proto)
     options = options or BuildOptions()
     built = build_serialized_engine(proto, profiles=chosen, plugin=plugin, options=options, progress=progress)
+    gpu = _gpu()
     sdk = load_sdk()
     metadata = EngineMetadata(
+        **asdict(_built_with(plugin, gpu)),
         engine_sha256=sha256_of(built.plan),
-        model_sha256=sha256_of(content),
+        model_sha256=sha256_of(source.read_bytes()),
         precision=next((entry.value for entry in proto.metadata_props if entry.key == opset.PRECISION), opset.FP32),
         profiles=[
             {axis: [sizes.minimum, sizes.optimum, sizes.maximum] for axis, sizes in profile.items()}
             for profile in chosen
         ],
-        sdk=sdk.__name__,
-        sdk_version=sdk.__version__,
-        plugin_version=VERSION,
-        plugin_sha256=sha256_of(plugin.read_bytes()) if plugin is not None and not options.embed_plugin else "",
-        compute_capability=_compute_capability(),
-        version_compatible=options.version_compatible or options.embed_plugin,
-        layers=describe_layers(built.network),
+        plugin_sha256=sha256_of(plugin.read_bytes()) if plugin is not None else "",
+        plugin_embedded=options.embed_plugin,
+        version_compatible=options.version_compatible,
+        layers=describe_layers(sdk, built.network, _formats(built.plan, gpu, plugin)),
+        inputs=describe_tensors(model_inputs(proto)),
+        outputs=describe_tensors(proto.graph.output),
+        properties={entry.key: entry.value for entry in proto.metadata_props},
     )
-    write_engine(Path(engine), built.plan, metadata)
+    write_engine(target, built.plan, metadata)
     return metadata
 
 
@@ -82,46 +91,24 @@ def _default_profiles(model: onnx.ModelProto) -> list[Profile]:
     return [{BATCH: DEFAULT_BATCH}] if set(free_axes(model)) == {BATCH} else []
 
 
-def _compute_capability() -> str:
-    """Of this machine's GPU; empty where there is none."""
+def _gpu() -> Gpu | None:
     try:
-        return open_gpu().compute_capability
+        return open_gpu()
     except InputRefused:
-        return ""
+        return None
 
 
-def describe_layers(parsed: ParsedNetwork) -> list[dict[str, Any]]:
-    """What TensorRT made of each node: name, kind, outputs, and the bytes of the constants that it reads.
-
-    A constant that several layers read counts for the first.
-    """
-    layers = [parsed.network.get_layer(index) for index in range(parsed.network.num_layers)]
-    constants = {layer.get_output(0).name: layer.get_output(0) for layer in layers if _kind(layer) == "CONSTANT"}
-    rows = []
-    for layer in layers:
-        if _kind(layer) == "CONSTANT":
-            continue
-        inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
-        own = [constants.pop(tensor.name) for tensor in inputs if tensor is not None and tensor.name in constants]
-        outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
-        rows.append(
-            {
-                "name": layer.name,
-                "kind": _kind(layer),
-                "outputs": [{"shape": list(out.shape), "type": out.dtype.name} for out in outputs if out is not None],
-                "constant_bytes": sum(_volume(tensor.shape) * tensor.dtype.itemsize for tensor in own),
-            }
-        )
-    return rows
+def _built_with(plugin: Path | None, gpu: Gpu | None) -> Installation:
+    """TensorRT builds for the GPU that it finds, TensorRT-RTX for every kind that it supports."""
+    here = installation(None if is_rtx(load_sdk()) else gpu)
+    return here if plugin is not None else Installation(**asdict(here) | {"plugin_version": ""})
 
 
-def _kind(layer: Any) -> str:
-    name: str = layer.type.name
-    return name
-
-
-def _volume(shape: Sequence[int]) -> int:
-    volume = 1
-    for size in shape:
-        volume *= size
-    return volume
+def _formats(plan: bytes, gpu: Gpu | None, plugin: Path | None) -> dict[str, str]:
+    """As far as they are to be had: there may be no GPU here, or one that TensorRT-RTX builds for and cannot run on."""
+    if gpu is None:
+        return {}
+    try:
+        return tensor_formats(LoadedEngine(plan, gpu, plugin=plugin, host_code=True))
+    except CheckFailed:
+        return {}

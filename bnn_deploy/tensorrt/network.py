@@ -60,7 +60,8 @@ def parse(model: onnx.ModelProto, plugin: Path | None = None) -> ParsedNetwork:
     parser = sdk.OnnxParser(network, logger(sdk))
     if not parser.parse(standard.SerializeToString()):
         raise _refusal(sdk, parser, take_plugin_error(plugin) if plugin is not None else "")
-    _check_plugin_layers(sdk, network, standard)
+    if plugin is not None:
+        _check_plugin_layers(sdk, network, standard)
     misread = next(_misread_shapes(network, standard), None)
     if misread is not None:
         raise CheckFailed(f"{title(sdk)} misreads the model: {misread}")

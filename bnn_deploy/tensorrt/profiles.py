@@ -51,11 +51,16 @@ class InputShapes:
 def free_axes(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Name of each free axis -> the inputs that have it. One that the file does not name is `input[index]`."""
     found: dict[str, list[str]] = {}
-    for value in _inputs(model):
-        for axis in _axes(value):
+    for name, axes in input_axes(model).items():
+        for axis in axes:
             if isinstance(axis, str):
-                found.setdefault(axis, []).append(value.name)
+                found.setdefault(axis, []).append(name)
     return found
+
+
+def input_axes(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """Input name -> of each axis its size, or its name where that is free."""
+    return {value.name: tuple(_axes(value)) for value in model_inputs(model)}
 
 
 def input_shapes(model: onnx.ModelProto, profile: Profile) -> dict[str, InputShapes]:
@@ -66,31 +71,32 @@ def input_shapes(model: onnx.ModelProto, profile: Profile) -> dict[str, InputSha
     """
     free = free_axes(model)
     missing, unknown = [axis for axis in free if axis not in profile], [axis for axis in profile if axis not in free]
-    if missing:
-        where = f"axis `{missing[0]}` of input {free[missing[0]][0]}"
-        raise InputRefused(where, "its size is free, and the profile does not bound it", "a SizeRange for it")
     if unknown:
         found = f"the model has no free axis of that name; free are: {', '.join(free) or 'none'}"
         raise InputRefused(f"a profile for `{unknown[0]}`", found)
+    if missing:
+        where = f"axis `{missing[0]}` of input {free[missing[0]][0]}"
+        found = "its size is free, and the profile does not bound it"
+        raise InputRefused(where, found, "its smallest size, the one to be fastest at, and its largest")
     return {
-        value.name: InputShapes(
+        name: InputShapes(
             *(
-                tuple(axis if isinstance(axis, int) else getattr(profile[axis], which) for axis in _axes(value))
+                tuple(axis if isinstance(axis, int) else getattr(profile[axis], which) for axis in axes)
                 for which in ("minimum", "optimum", "maximum")
             )
         )
-        for value in _inputs(model)
-        if any(isinstance(axis, str) for axis in _axes(value))
+        for name, axes in input_axes(model).items()
+        if any(isinstance(axis, str) for axis in axes)
     }
 
 
-def _inputs(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+def model_inputs(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    """The inputs that are fed, in order: older files list their weights among them."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return (value for value in model.graph.input if value.name not in weights)
 
 
 def _axes(value: onnx.ValueInfoProto) -> list[int | str]:
-    """Of each axis its size, or its name where that is free."""
     dimensions = value.type.tensor_type.shape.dim
     return [
         dimension.dim_value if dimension.HasField("dim_value") else dimension.dim_param or f"{value.name}[{index}]"

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -56,9 +57,22 @@ def _is_installed(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def is_rtx(sdk: Any) -> bool:
+    """Whether it is TensorRT-RTX, which has some functions in name only."""
+    return bool(sdk.__name__ == _RTX)
+
+
 def title(sdk: Any) -> str:
     """What messages call it, for example `TensorRT-RTX 1.7.1.116`."""
-    return f"{'TensorRT-RTX' if sdk.__name__ == _RTX else 'TensorRT'} {sdk.__version__}"
+    return f"{'TensorRT-RTX' if is_rtx(sdk) else 'TensorRT'} {sdk.__version__}"
+
+
+def cuda_version(sdk: Any) -> str:
+    """The major version of CUDA that it was made for, as its distribution is named (`tensorrt_cu13`), or nothing."""
+    name = re.compile(rf"{sdk.__name__}_cu(\d+)")
+    installed = (str(distribution.metadata["Name"]) for distribution in metadata.distributions())
+    found = (name.fullmatch(distribution.lower().replace("-", "_")) for distribution in installed)
+    return next((match.group(1) for match in found if match), "")
 
 
 @cache

@@ -9,11 +9,9 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from bnn_deploy.tensorrt.network import parse
 from bnn_deploy.tensorrt.sdk import load_sdk
 
-loaded_by_us = sys.argv[1] == "by us"
-trt: Any = load_sdk() if loaded_by_us else import_module("tensorrt_rtx")
+trt: Any = load_sdk() if sys.argv[1] == "by us" else import_module("tensorrt_rtx")
 
 
 class Plugin(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild):
@@ -57,7 +55,7 @@ def one_node() -> onnx.ModelProto:
     return helper.make_model(helper.make_graph([node], "one", [x], [y]), opset_imports=imports)
 
 
-def parsed_as_shipped() -> Any:
+def parsed() -> Any:
     log = trt.Logger(trt.Logger.INTERNAL_ERROR)
     network = trt.Builder(log).create_network(0)
     trt.OnnxParser(network, log).parse(one_node().SerializeToString())
@@ -66,7 +64,6 @@ def parsed_as_shipped() -> Any:
 
 creator = Creator()
 trt.get_plugin_registry().register_creator(creator, "")
-parsed = parse(one_node()) if loaded_by_us else None
-network = parsed.network if parsed is not None else parsed_as_shipped()
+network = parsed()
 for index in range(network.num_layers):
     print(network.get_layer(index).type.name, network.get_layer(index).name)

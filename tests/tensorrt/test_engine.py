@@ -1,4 +1,4 @@
-"""Engines of the zoo, built without a GPU; nothing here runs one."""
+"""Building an engine: profiles, progress, and what goes wrong. The zoo is in `test_zoo.py`."""
 
 from __future__ import annotations
 
@@ -6,68 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
-from bnn_deploy import opset
 from bnn_deploy.errors import CheckFailed, InputRefused
 from bnn_deploy.export import export_onnx
-from bnn_deploy.models import catalogue
-from bnn_deploy.models.birealnet import BiRealNet, birealnet, birealnet18
-from bnn_deploy.models.nin import nin
-from bnn_deploy.models.reactnet import ReActResNetBlock, reactnet
-from bnn_deploy.models.vgg import vgg_small
-from bnn_deploy.models.xnor_resnet import xnor_resnet18
-from bnn_deploy.tensorrt.engine import build_serialized_engine, make_monitor
+from bnn_deploy.tensorrt import engine as building
+from bnn_deploy.tensorrt.engine import build_serialized_engine
+from bnn_deploy.tensorrt.options import BuildOptions
 from bnn_deploy.tensorrt.profiles import SizeRange
-from bnn_deploy.tensorrt.sdk import load_sdk
-
-SMALL = {"birealnet": birealnet, "vgg_small": vgg_small, "nin": nin}
-WIDTHS = (8, 16, 24, 40)  # one word and part of a second at the end
-# As deep as they are published, and narrow: every kind of node, and as many of them, in a fraction of the time.
-NARROW: dict[str, Callable[[], torch.nn.Module]] = {
-    "birealnet18": lambda: BiRealNet((4, 4, 4, 4), WIDTHS, 10, stem="imagenet"),
-    "birealnet34": lambda: BiRealNet((6, 8, 12, 6), WIDTHS, 10, stem="imagenet"),
-    "reactnet_resnet18": lambda: BiRealNet((4, 4, 4, 4), WIDTHS, 10, stem="imagenet", block=ReActResNetBlock),
-    "reactnet": lambda: reactnet(width=1 / 16),
-    "xnor_resnet18": lambda: xnor_resnet18(width=1 / 8),
-}
-IMAGE = 32
-BATCH = SizeRange(1, 4, 16)
-
-
-def build(module: torch.nn.Module, path: Path, dynamic: str, precision: str = opset.FP32, image: int = IMAGE) -> bytes:
-    export_onnx(module.eval(), torch.zeros(1, 3, image, image), path, dynamic=dynamic, precision=precision)
-    profiles = [{"batch": BATCH}] if dynamic == "batch" else []
-    return build_serialized_engine(onnx.load(str(path)), profiles=profiles)
-
-
-def test_no_model_is_left_out() -> None:
-    assert set(SMALL) | set(NARROW) == set(catalogue())
-
-
-@pytest.mark.parametrize("precision", [opset.FP32, opset.FP16])
-@pytest.mark.parametrize("dynamic", ["none", "batch"])
-@pytest.mark.parametrize("name", SMALL)
-def test_the_small_ones(name: str, dynamic: str, precision: str, tmp_path: Path) -> None:
-    assert len(build(SMALL[name](), tmp_path / "model.onnx", dynamic, precision)) > 100_000
-
-
-@pytest.mark.parametrize(
-    ("name", "dynamic", "precision"),
-    [
-        *((name, "batch", opset.FP16) for name in NARROW),
-        # The other way around too, where it is not but more of the same blocks.
-        *((name, "none", opset.FP32) for name in NARROW if name != "birealnet34"),
-    ],
-)
-def test_those_for_photographs(name: str, dynamic: str, precision: str, tmp_path: Path) -> None:
-    assert len(build(NARROW[name](), tmp_path / "model.onnx", dynamic, precision)) > 100_000
-
-
-def test_one_as_it_is_at_224_pixels(tmp_path: Path) -> None:
-    assert len(build(birealnet18(), tmp_path / "model.onnx", "batch", image=224)) > 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -82,36 +32,78 @@ def profile(**sizes: tuple[int, int, int]) -> dict[str, SizeRange]:
     return {axis: SizeRange(*sizes.get(axis, (8, 16, 32))) for axis in ("batch", "height", "width")}
 
 
-def test_free_image_sizes_and_two_profiles(spatial: onnx.ModelProto) -> None:
-    one = build_serialized_engine(spatial, profiles=[profile()])
-    two = build_serialized_engine(spatial, profiles=[profile(), profile(batch=(1, 1, 1))])
-    assert len(two) > len(one) > 0
+@pytest.mark.parametrize("with_plugin", [True, False])
+def test_free_image_sizes_and_two_profiles(
+    with_plugin: bool, spatial: onnx.ModelProto, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[Any] = []
+    real = building._add_profile
+    monkeypatch.setattr(building, "_add_profile", lambda *given: (added.append(given[2:]), real(*given)))
+    library = plugin if with_plugin else None
+    assert build_serialized_engine(spatial, profiles=[profile()], plugin=library).plan
+    two = build_serialized_engine(spatial, profiles=[profile(), profile(batch=(1, 1, 1))], plugin=library)
+    assert two.plan and list(two.network.network.get_input(0).shape) == [-1, 3, -1, -1]
+    assert [number for number, _ in added] == [0, 0, 1]
+    assert added[2][1]["x"].maximum == (1, 3, 32, 32)
 
 
-def test_a_profile_that_the_model_cannot_take(spatial: onnx.ModelProto) -> None:
-    """One row is none after pooling; TensorRT's message has the name of the layer that this leaves nothing to."""
-    with pytest.raises(CheckFailed, match=r"TensorRT-RTX \S+ could not build the engine: .*conv/"):
-        build_serialized_engine(spatial, profiles=[profile(height=(1, 1, 1))])
+@pytest.mark.parametrize("with_plugin", [True, False])
+def test_a_profile_that_the_model_cannot_take(with_plugin: bool, spatial: onnx.ModelProto, plugin: Path) -> None:
+    """One row is none after pooling; the message has the profile, its sizes, and a layer that gets nothing of them."""
+    library = plugin if with_plugin else None
+    profiles = [profile(height=(2, 2, 2)), profile(height=(1, 2, 4))]
+    assert build_serialized_engine(spatial, profiles=profiles[:1], plugin=library).plan
+    with pytest.raises(InputRefused, match=r"^profile 1: .*smallest sizes \(x 8x3x1x8\) .*(pool|conv)"):
+        build_serialized_engine(spatial, profiles=profiles, plugin=library)
 
 
 def test_a_workspace_that_is_too_small(spatial: onnx.ModelProto) -> None:
     with pytest.raises(CheckFailed, match=r"could not build the engine: .*workspace"):
-        build_serialized_engine(spatial, profiles=[profile()], workspace_bytes=1)
-    assert build_serialized_engine(spatial, profiles=[profile()], workspace_bytes=1 << 28)
+        build_serialized_engine(spatial, profiles=[profile()], options=BuildOptions(workspace_bytes=1))
+    assert build_serialized_engine(spatial, profiles=[profile()], options=BuildOptions(workspace_bytes=1 << 28)).plan
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("profiles", "message"),
     [
-        ({}, r"axis `batch` of input x: its size is free"),
-        ({"profiles": [{}]}, r"axis `batch` of input x: its size is free"),
-        ({"profiles": [profile() | {"depth": BATCH}]}, r"a profile for `depth`"),
-        ({"profiles": [profile()], "workspace_bytes": 0}, r"the workspace: 0 bytes"),
+        ([], r"axis `batch` of input x: its size is free"),
+        ([{}], r"axis `batch` of input x: its size is free"),
+        ([profile(), {}], r"axis `batch` of input x: its size is free"),
+        ([profile() | {"depth": SizeRange(1, 2, 3)}], r"a profile for `depth`"),
     ],
 )
-def test_what_is_refused_before_the_build(options: dict[str, Any], message: str, spatial: onnx.ModelProto) -> None:
+def test_profiles_are_refused_before_the_build(profiles: list[Any], message: str, spatial: onnx.ModelProto) -> None:
     with pytest.raises(InputRefused, match=message):
-        build_serialized_engine(spatial, **options)
+        build_serialized_engine(spatial, profiles=profiles)
+
+
+def test_the_plugin_in_the_engine(spatial: onnx.ModelProto, plugin: Path) -> None:
+    without = build_serialized_engine(spatial, profiles=[profile()], plugin=plugin)
+    options = BuildOptions(embed_plugin=True)
+    embedded = build_serialized_engine(spatial, profiles=[profile()], plugin=plugin, options=options)
+    assert plugin.read_bytes()[:4096] in embedded.plan and plugin.read_bytes()[:4096] not in without.plan
+
+
+def test_weights_of_the_wrong_number_of_words(deployed: Callable[..., Any], plugin: Path) -> None:
+    """34 channels are two words. The message has the node, what was found and what is wanted."""
+    model = deployed("Residual").proto()
+    node = next(node for node in model.graph.node if node.name == "first")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name in node.input)
+    words = numpy_helper.to_array(weight)
+    weight.CopyFrom(numpy_helper.from_array(np.concatenate([words, words[..., :1]], axis=-1), weight.name))
+    with pytest.raises(InputRefused) as refused:
+        build_serialized_engine(model, profiles=[{"batch": SizeRange(1, 1, 1)}], plugin=plugin)
+    assert refused.value.where == f"first ({node.op_type})"
+    assert refused.value.found.startswith("the plugin does not take it: ")
+    assert "3 words, wanted 2" in refused.value.found
+
+
+def test_an_attribute_that_the_plugin_cannot_take(deployed: Callable[..., Any], plugin: Path) -> None:
+    model = deployed("Residual").proto()
+    node = next(node for node in model.graph.node if node.name == "first")
+    next(attribute for attribute in node.attribute if attribute.name == "group").i = 3
+    with pytest.raises(InputRefused, match=r"^first \(\w+\): the plugin does not take it: .*34 channels .* 3 groups"):
+        build_serialized_engine(model, profiles=[{"batch": SizeRange(1, 1, 1)}], plugin=plugin)
 
 
 def test_progress_is_told_from_start_to_end(spatial: onnx.ModelProto) -> None:
@@ -136,14 +128,3 @@ def test_what_progress_raises_ends_the_build(error: type[BaseException], spatial
     with pytest.raises(error, match="enough"):
         build_serialized_engine(spatial, profiles=[profile()], progress=interrupt)
     assert calls < 50, "or it went on to the end"
-
-
-def test_a_monitor_lets_nothing_escape_into_tensorrt() -> None:
-    def fail(phase: str, done: int, steps: int) -> None:
-        raise ValueError(phase)
-
-    monitor = make_monitor(load_sdk(), fail)
-    monitor.phase_start("first", None, 3)
-    assert monitor.step_complete("first", 0) is False
-    monitor.phase_finish("first")
-    assert repr(monitor.error) == "ValueError('first')"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from bnn_deploy import opset
 from bnn_deploy.errors import CheckFailed, InputRefused
 from bnn_deploy.functions import function_body
 from bnn_deploy.tensorrt import network
-from bnn_deploy.tensorrt.network import parse
+from bnn_deploy.tensorrt.network import parse, plugin_nodes
 
 OPS = (*opset.PACK_OPS.values(), *opset.WEIGHT_OPS, opset.PACK_INTERVAL, opset.PACKED_MAX_POOL2D)
 CHANNELS, OUTPUTS, IMAGE = 70, 34, (9, 8)
@@ -126,3 +128,42 @@ def test_a_shape_that_it_reads_otherwise_is_a_failure(monkeypatch: pytest.Monkey
     monkeypatch.setattr(network, "inline_functions", lambda model, plugin_ops: model)
     with pytest.raises(CheckFailed, match=r"y has the shape \[2, 34, 8, 9\] to it, and \[2, 34, 4, 7\] in the file"):
         parse(one_op(opset.PACKED_CONV2D, 2))
+
+
+@pytest.mark.parametrize("op_type", [opset.PACKED_CONV2D, opset.PACK_INTERVAL])
+def test_what_the_plugin_serves_becomes_a_plugin_layer(op_type: str, plugin: Path) -> None:
+    parsed = parse(one_op(op_type, "batch"), plugin)
+    (node,) = plugin_nodes(parsed.model)
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    assert (attributes["plugin_version"], attributes["plugin_namespace"]) == (b"1", b"")
+    layers = [parsed.network.get_layer(index) for index in range(parsed.network.num_layers)]
+    assert [layer.name for layer in layers if layer.type.name == "PLUGIN_V3"] == ["one.layer"]
+
+
+def test_what_it_does_not_serve_becomes_its_function_body(plugin: Path) -> None:
+    assert not plugin_nodes(parse(one_op("BinaryWeightConv2d", "batch"), plugin).model)
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"), [([("one.layer", "CONVOLUTION")], "CONVOLUTION"), ([], "no layer of that name")]
+)
+def test_a_silent_fallback_is_a_failure(
+    layers: list[tuple[str, str]], found: str, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some versions would take a function body where there is a plugin."""
+    kinds = [SimpleNamespace(name=name, type=SimpleNamespace(name=kind)) for name, kind in layers]
+    fallen = SimpleNamespace(num_layers=len(kinds), get_layer=kinds.__getitem__)
+    real = network._check_plugin_layers
+    monkeypatch.setattr(network, "_check_plugin_layers", lambda sdk, _, model: real(sdk, fallen, model))
+    with pytest.raises(CheckFailed, match=rf"one\.layer \(PackedConv2d\): TensorRT-RTX \S+ made {found} of it, and no "):
+        parse(one_op(opset.PACKED_CONV2D, 2), plugin)
+
+
+def test_what_the_plugin_does_not_take_is_in_its_own_words(plugin: Path) -> None:
+    given = one_op(opset.PACKED_CONV2D, 2)
+    given.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 7
+    del given.graph.value_info[:]
+    with pytest.raises(InputRefused) as refused:
+        parse(given, plugin)
+    assert refused.value.where == "one.layer (PackedConv2d)"
+    assert refused.value.found.startswith("the plugin does not take it: PackedConv2d: ")
