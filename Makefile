@@ -25,33 +25,36 @@ ARM_EMULATOR ?= qemu-aarch64
 RESULTS := benchmarks/cpu/results
 EXPORT = $(BIN)/bnn-deploy export '$(MODEL)' -o '$(OUT)' $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)')
 
-ifneq ($(filter export parity train,$(MAKECMDGOALS)),)
+OF_A_MODEL := export engine parity train
+ifneq ($(filter $(OF_A_MODEL),$(MAKECMDGOALS)),)
 ifeq ($(MODEL),)
-$(error MODEL is missing; for example: make $(firstword $(filter export parity train,$(MAKECMDGOALS))) MODEL=birealnet)
+$(error MODEL is missing; for example: make $(firstword $(filter $(OF_A_MODEL),$(MAKECMDGOALS))) MODEL=birealnet)
 endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers test-arm test-gpu bench-gpu gpu-library clean
+.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers test-arm test-gpu bench-gpu gpu-bundle gpu-library gpu-architecture clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 setup: $(STAMP)  ## make .venv from the pinned requirements
 
-$(STAMP): pyproject.toml requirements/runtime.txt requirements/dev.txt requirements/data.txt
+$(STAMP): pyproject.toml $(addprefix requirements/,runtime.txt dev.txt data.txt headers.txt)
 	@$(PYTHON) -c 'import sys; sys.exit("PYTHON=$(PYTHON) is Python %d.%d, 3.11 or later is needed" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@echo "setting up .venv; PyTorch is a large package, this can take minutes" >&2
 	$(PYTHON) -m venv .venv
 	$(PIP) install -r requirements/dev.txt
-	$(PIP) install --no-deps -r requirements/data.txt
+	$(PIP) install --no-deps -r requirements/data.txt -r requirements/headers.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 export: $(STAMP)  ## PyTorch to OUT/model.onnx and OUT/report.json, checked for parity
 	$(EXPORT) $(ARGS)
 
-engine: $(STAMP)  ## a TensorRT engine (a later version)
+engine: $(STAMP)  ## a TensorRT engine, OUT/model.engine; exports MODEL first where OUT has no file
+	test -f '$(PLUGINS)/tensorrt/libbnn_deploy_tensorrt.so' || $(MAKE) --no-print-directory plugins
+	test -f '$(OUT)/model.onnx' || $(EXPORT)
 	$(BIN)/bnn-deploy engine '$(OUT)' $(ARGS)
 
 parity: $(STAMP) native-if-possible  ## compare runners with the PyTorch model; exports it first where OUT has no file
@@ -87,8 +90,8 @@ format: $(STAMP)  ## bring the sources into shape
 # Ninja where there is one, else whatever cmake finds; both rebuild no more than has changed.
 # The kernels for GPUs where there is an nvcc, in the environment's packages or on PATH; for tests on the host everywhere.
 NVCC = $(firstword $(wildcard .venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc) $(shell command -v nvcc))
-CUDA_ARGS = -DBNN_CUDA_HOST=ON -DBNN_CUDA=$(if $(NVCC),ON -DCMAKE_CUDA_COMPILER=$(abspath $(NVCC)) \
-  -DBNN_PYTHON=$(abspath $(if $(wildcard $(BIN)/python),$(BIN)/python,$(shell command -v $(PYTHON)))),OFF)
+CUDA_ARGS = -DBNN_CUDA_HOST=ON -DBNN_CUDA=$(if $(NVCC),ON -DCMAKE_CUDA_COMPILER=$(abspath $(NVCC)),OFF) \
+  -DBNN_PYTHON=$(abspath $(if $(wildcard $(BIN)/python),$(BIN)/python,$(shell command -v $(PYTHON))))
 plugins:  ## build the native libraries, with g++ or clang++ and cmake, and nvcc where there is one
 	@command -v cmake >/dev/null || { echo "make plugins: cmake is missing; install it with the system's packages" >&2; exit 2; }
 	@$(if $(NVCC),,echo "no nvcc: going on without the kernels for GPUs; pip install nvidia-cuda-nvcc nvidia-cuda-runtime" >&2)
@@ -97,17 +100,20 @@ plugins:  ## build the native libraries, with g++ or clang++ and cmake, and nvcc
 
 # The kernels under the sanitizers for memory and for threads. The ONNX Runtime tests run with the first one loaded too;
 # not so the comparison with OpenVINO, which loads libraries in a way that the sanitizer forbids. The GPU's kernels run with
-# it in their executor; what is wrong on purpose, or runs a compiler, does without.
-WITHOUT_SANITIZER = $(patsubst %,--ignore tests/plugins/cuda/test_%.py,check_sass executor planted)
+# it in their executor, on their own and in the TensorRT plugin; what is wrong on purpose, runs a compiler, or loads TensorRT
+# or PyTorch, does without.
+WITHOUT_SANITIZER = $(patsubst %,--ignore tests/plugins/%.py,$(addprefix cuda/test_,check_sass executor planted) \
+  $(addprefix tensorrt/test_,engine network registry))
 LIBASAN = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
 test-sanitizers: $(STAMP)
 	@for kind in address thread; do \
 	  cmake -S plugins -B $(PLUGINS)-$$kind $(if $(shell command -v ninja),-G Ninja) -DBNN_SANITIZE=$$kind \
-	  -DBNN_CUDA_HOST=$$(test $$kind = address && echo ON || echo OFF) >/dev/null && \
+	  -DBNN_CUDA_HOST=$$(test $$kind = address && echo ON || echo OFF) -DBNN_PYTHON=$(abspath $(BIN)/python) >/dev/null && \
 	  cmake --build $(PLUGINS)-$$kind --parallel $(TEST_PROCESSES) && $(PLUGINS)-$$kind/concurrent_runs && \
 	  $(PLUGINS)-$$kind/kernel_checks || exit 1; done
 	BNN_DEPLOY_NATIVE_LIBRARY=$(PLUGINS)-address/libbnn_deploy_ort.so LD_PRELOAD="$(LIBASAN)" \
 	  BNN_CUDA_LIBRARY=$(PLUGINS)-address/cuda/host/libbnn_deploy_cuda_host.so \
+	  BNN_TENSORRT_LIBRARY=$(PLUGINS)-address/tensorrt/libbnn_deploy_tensorrt_host.so \
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 $(BIN)/pytest -q -rs -p no:cacheprovider tests/plugins \
 	  --ignore tests/plugins/test_openvino.py $(WITHOUT_SANITIZER)
 
@@ -132,15 +138,21 @@ bench-gpu: gpu-library $(GPU_PROGRAMS)
 	$(GPU_RUN) benchmarks/gpu/bench_gpu.py --library $(GPU_LIBRARY) --programs $(GPU)/programs \
 	  --output '$(GPU_RESULTS)' --commit '$(COMMIT)' $(ARGS)
 
-gpu-library:
+# For a machine with a GPU and no network: build/gpu-bundle, with run_bundle.sh in it.
+gpu-bundle: gpu-architecture $(STAMP) plugins $(GPU_PROGRAMS)
+	$(BIN)/python benchmarks/gpu/bundle.py --output build/gpu-bundle $(ARGS)
+
+gpu-library: gpu-architecture
 	@for tool in cmake '$(NVCC)'; do command -v "$$tool" >/dev/null || { echo \
 	  "kernels for a GPU: cmake or nvcc is missing; nvcc is looked for on PATH and in .venv" >&2; exit 2; }; done
-	@test -n '$(GPU_ARCHITECTURE)' || { echo \
-	  "kernels for a GPU: nvidia-smi finds none; GPU_ARCHITECTURE=90 builds for one that is elsewhere" >&2; exit 2; }
 	@cmake -S plugins -B $(GPU) $(if $(shell command -v ninja),-G Ninja) -DBNN_CUDA=ON \
 	  -DCMAKE_CUDA_COMPILER=$(abspath $(NVCC)) -DCMAKE_CUDA_ARCHITECTURES=$(GPU_ARCHITECTURE)-real \
 	  -DBNN_PYTHON=$(shell command -v $(GPU_PYTHON)) >/dev/null
 	cmake --build $(GPU) --target bnn_deploy_cuda --parallel $(shell nproc)
+
+gpu-architecture:
+	@test -n '$(GPU_ARCHITECTURE)' || { echo \
+	  "kernels for a GPU: nvidia-smi finds none; GPU_ARCHITECTURE=90 builds for one that is elsewhere" >&2; exit 2; }
 
 $(GPU)/programs/%: benchmarks/gpu/%.cu benchmarks/gpu/measure.cuh plugins/cuda/ptx.cuh
 	@mkdir -p $(@D)
@@ -158,7 +170,7 @@ test-arm:
 	$(ARM_EMULATOR) $(PLUGINS)-arm/kernel_checks
 
 # For targets that do without the library, only slower: says so, and goes on.
-native-if-possible:
+native-if-possible: $(STAMP)
 	@if command -v cmake >/dev/null && { command -v g++ || command -v clang++; } >/dev/null; then $(MAKE) --no-print-directory plugins; \
 	else echo "no cmake or no C++ compiler: going on without the native library" >&2; fi
 

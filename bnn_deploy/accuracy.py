@@ -110,9 +110,7 @@ def accuracy(
     parts: dict[str, list[_Answers]] = {name: [] for name in runners}
     for first in range(0, total, size):
         last = min(first + size, total)
-        images = dataset.read(first, last)
-        if dataset.batch:  # the last batch may lack some: the first of its images stands for them
-            images = np.concatenate([images, np.repeat(images[:1], size - len(images), axis=0)])
+        images = _read(dataset, first, last)
         for name, runner in runners.items():
             output, scores = next(iter(runner.infer({dataset.input: images}).items()))
             _check_scores(name, output, scores, dataset)
@@ -120,6 +118,19 @@ def accuracy(
         if progress is not None:
             progress(last, total)
     return _result(dataset, {name: _join(answers) for name, answers in parts.items()})
+
+
+def check_classes(runner: Runner, dataset: LabelledImages) -> None:
+    """Runs the first image, and raises `InputRefused` as `accuracy` does: before anything takes time."""
+    output, scores = next(iter(runner.infer({dataset.input: _read(dataset, 0, 1)}).items()))
+    _check_scores(runner.name, output, scores, dataset)
+
+
+def _read(dataset: LabelledImages, first: int, last: int) -> NDArray[np.float32]:
+    """Of a dataset for a fixed batch as many: the first image stands for those that are missing."""
+    images = dataset.read(first, last)
+    missing = dataset.batch - len(images) if dataset.batch else 0
+    return np.concatenate([images, np.repeat(images[:1], missing, axis=0)]) if missing else images
 
 
 def _judge(scores: NDArray[Any], labels: NDArray[np.int64]) -> _Answers:

@@ -62,6 +62,12 @@ def held_out() -> tuple[Images, Labels]:
     return _take(chosen)
 
 
+def some_held_out(count: int) -> Images:
+    """That many of them from all over the file, which has the digits in order: [count, 3, 32, 32] float32."""
+    images, _ = held_out()
+    return images[np.linspace(0, len(images) - 1, count).astype(int)]
+
+
 def split(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The fixed split, the same number of every digit held out. labels: [N] int64 -> indices to train on, and held out.
 

@@ -94,6 +94,7 @@ def _needed(distribution: str, module: str, minimum: str, cost: str, *also: str)
 
 
 NATIVE_LIBRARY = "native CPU library"
+TENSORRT_PLUGIN = "TensorRT plugin"
 _NO_EXPORT = "no export"
 _NATIVE_BUILD = "the native CPU library cannot be built"
 
@@ -117,7 +118,7 @@ PACKAGES = (
     Package(
         ("onnxruntime-gpu",),
         "onnxruntime",
-        "1.17",
+        "1.18",
         cost="no ONNX Runtime on the GPU",
         fix="with an NVIDIA GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu",
     ),
@@ -125,19 +126,19 @@ PACKAGES = (
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
         "tensorrt",
         "10.15",
-        cost="no TensorRT engines (a later version)",
+        cost="no engines by TensorRT; TensorRT-RTX builds them too",
         fix="with an NVIDIA GPU: pip install 'bnn-deploy[gpu]'",
     ),
     Package(
         ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
         "tensorrt_rtx",
-        cost="no TensorRT-RTX engines (a later version)",
+        cost="no engines by TensorRT-RTX, which builds them without a GPU",
         fix="pip install 'bnn-deploy[rtx]'",
     ),
     Package(
         ("pycuda",),
         "pycuda",
-        cost="no engine can be run (a later version)",
+        cost="engines run by PyTorch built for CUDA or by cuda-python, or not at all",
         fix="with an NVIDIA GPU: pip install 'bnn-deploy[gpu]'",
     ),
 )
@@ -153,13 +154,13 @@ PROGRAMS = (
     Program(
         "nvcc",
         (("nvcc", "--version"),),
-        "nothing in this version; a later one builds CUDA kernels with it",
+        "the TensorRT plugin cannot be built",
         "install the CUDA toolkit, or pip install nvidia-cuda-nvcc",
     ),
     Program(
         "NVIDIA GPU",
         (("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),),
-        "models run on the CPU only",
+        "models run on the CPU only; engines can be built, by TensorRT-RTX, and not run",
         "install NVIDIA's driver where the machine has such a GPU",
     ),
 )
@@ -172,6 +173,7 @@ def examine() -> list[Finding]:
         _examine_zoo(),
         *map(_examine_package, PACKAGES),
         _examine_native_library(),
+        _examine_tensorrt_plugin(),
         *map(_examine_program, PROGRAMS),
     ]
 
@@ -201,6 +203,16 @@ def _examine_native_library() -> Finding:
         return Finding(NATIVE_LIBRARY, State.OK, str(found))
     cost = "1-bit layers run through their function bodies, slower than float ones"
     return Finding(NATIVE_LIBRARY, State.MISSING, "", False, cost, f"make plugins, or set {native.VARIABLE}")
+
+
+def _examine_tensorrt_plugin() -> Finding:
+    found = native.TENSORRT_PLUGIN.find()
+    if found is not None:
+        return Finding(TENSORRT_PLUGIN, State.OK, str(found))
+    cost = "1-bit layers of an engine run through their function bodies, slower than float ones"
+    return Finding(
+        TENSORRT_PLUGIN, State.MISSING, "", False, cost, f"make plugins, with nvcc, or set {native.PLUGIN_VARIABLE}"
+    )
 
 
 def _examine_package(package: Package) -> Finding:

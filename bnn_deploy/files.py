@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+ENGINE_SUFFIX = ".engine"  # of a TensorRT engine, the one deployed file that is not ONNX
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes to a temporary name beside `path`, then renames. Folders that are missing are made."""

@@ -7,39 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from bnn_deploy import digits
+from bnn_deploy import digits, parity_cases
+from bnn_deploy.accuracy import accuracy, check_classes
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.export.request import ExportRequest
 from bnn_deploy.export.worker import Progress, serve
-from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_feeds, read_image
 from bnn_deploy.files import sha256, write_atomically
-from bnn_deploy.images import SUFFIXES
 from bnn_deploy.inspection import load_model
+from bnn_deploy.labelled import LabelledImages, held_out_digits, labelled_folder, read_classes
 from bnn_deploy.loading import LoadedModel
-from bnn_deploy.parity.golden import check_target, golden_cases, write_golden
+from bnn_deploy.parity.golden.writer import check_target, golden_cases, write_golden
 from bnn_deploy.parity.harness import Harness, precision_of
-from bnn_deploy.parity.inputs import (
-    InputCase,
-    Shape,
-    adversarial_cases,
-    batches_of,
-    concrete,
-    is_finite,
-    open_shapes,
-    random_case,
-    resized,
-    sizes_of,
-)
-from bnn_deploy.parity.reducer import Reducer
+from bnn_deploy.parity.inputs import InputCase, is_finite
+from bnn_deploy.parity.reduction.reducer import Reducer
 from bnn_deploy.parity.request import ParityRequest
 from bnn_deploy.parity.results import CaseResult, ParityReport
 from bnn_deploy.parity.spread import spread
@@ -47,10 +34,8 @@ from bnn_deploy.pipeline import load_request, versions
 from bnn_deploy.runners.base import Recording
 from bnn_deploy.runners.catalogue import exported_runners, factories
 from bnn_deploy.runners.pytorch import PyTorchRunner
-from bnn_deploy.samples import sample_count
 
 PARITY = "parity.json"
-DIGITS = 31
 
 
 def check_file(request: ParityRequest, progress: Progress) -> ParityReport:
@@ -65,7 +50,7 @@ def check_file(request: ParityRequest, progress: Progress) -> ParityReport:
         check_target(Path(request.golden))
     digest = _checked_hash(path, request.sha256)
     model = load_model(path)
-    chosen = factories("--runner", request.runners or [*exported_runners(), "onnxruntime-unoptimised"])
+    chosen = factories(request.runners or [*exported_runners(), "onnxruntime-unoptimised"])
     for name, factory in chosen.items():  # before anything takes time: each is there and loads the file
         progress(f"loading the file in {name}")
         with factory(model):
@@ -80,10 +65,11 @@ def check_file(request: ParityRequest, progress: Progress) -> ParityReport:
         found = f"{len(names)} inputs, and {network.model} has {len(exported)}"
         raise InputRefused(request.file, found, "the file of that model", "name the model with --model")
     job = _Job(request, model, reference, network.model, progress)
+    labelled = job.labelled(loaded)
     with Harness(reference, model, chosen) as harness:
-        cases = job.run(harness, list(_cases(request, model, exported, loaded)))
+        cases = job.run(harness, list(parity_cases.cases(request, model, exported, loaded)))
         failures = harness.file_failures
-    accuracy = job.accuracy(loaded)
+    accuracy = None if labelled is None else job.accuracy(labelled)
     report = ParityReport(
         network.model, str(path), digest, precision_of(model), tuple(cases), accuracy, versions(), failures
     )
@@ -152,29 +138,34 @@ class _Job:
     def _reducer(self, harness: Harness) -> Reducer | None:
         if self._request.bisect is None:
             return None
-        chosen = factories("--bisect", harness.runners)
+        chosen = factories(harness.runners)
         return Reducer(self._model, chosen, Path(self._request.bisect), self._progress)
 
-    def accuracy(self, loaded: LoadedModel) -> dict[str, Any] | None:
-        """Top-1 of every runner on labelled images: the user's, or the digits that a shipped network was not shown."""
-        from bnn_deploy.accuracy import accuracy
-        from bnn_deploy.labelled import held_out_digits, labelled_folder, read_classes
+    def labelled(self, loaded: LoadedModel) -> LabelledImages | None:
+        """Images to measure accuracy on: the user's, or the digits that a shipped network was not shown.
 
+        Raises:
+            InputRefused: The user's cannot be read, or are not of as many classes as the network tells apart.
+        """
         if self._request.labels is not None:
             classes = None if self._request.classes is None else read_classes(Path(self._request.classes))
             dataset = labelled_folder(
                 Path(self._request.labels),
                 self._model,
-                preprocessing=_preprocessing(self._request, self._model),
+                preprocessing=parity_cases.preprocessing(self._request, self._model),
                 classes=classes,
             )
-        elif loaded.weights == "shipped" and digits.available() and _takes_digits(open_shapes(self._model)):
-            dataset = held_out_digits(self._model)
-        else:
-            return None
+            check_classes(self._reference, dataset)
+            return dataset
+        if loaded.weights == "shipped" and digits.available() and parity_cases.takes_digits(self._model):
+            return held_out_digits(self._model)
+        return None
+
+    def accuracy(self, dataset: LabelledImages) -> dict[str, Any]:
+        """Top-1 of every runner. The reference is left out: it is slow, and its layers are compared one by one."""
         self._progress(f"accuracy on {dataset.source}")
         names = self._request.runners or exported_runners()
-        made = {name: make(self._model) for name, make in factories("--runner", names).items() if name != "reference"}
+        made = {name: make(self._model) for name, make in factories(names).items() if name != "reference"}
 
         def tell(done: int, total: int) -> None:
             self._progress(f"accuracy: {done:,} of {total:,} images")
@@ -187,11 +178,11 @@ class _Job:
         content = json.dumps(report.to_json(), indent=2, allow_nan=False)
         write_atomically(Path(request.out) / PARITY, content.encode())
         if request.html is not None:
-            from bnn_deploy.parity.page import render_report
+            from bnn_deploy.parity.report.page import render_report
 
             write_atomically(Path(request.html), render_report(report).encode())
         if request.junit is not None:
-            from bnn_deploy.parity.junit import render_junit
+            from bnn_deploy.parity.report.junit import render_junit
 
             write_atomically(Path(request.junit), render_junit(report))
         if request.golden is not None:
@@ -205,71 +196,6 @@ def _judged_as(case: InputCase, recording: Recording) -> InputCase:
     if not case.finite or is_finite(arrays):
         return case
     return InputCase(case.name, f"{case.description} (PyTorch overflows)", case.feeds, finite=False)
-
-
-def _cases(
-    request: ParityRequest, model: onnx.ModelProto, exported: Sequence[Sequence[int]], loaded: LoadedModel
-) -> Iterator[InputCase]:
-    """What to run: the user's inputs, else digits or random images; batches; sizes; values that are hard."""
-    shapes = open_shapes(model)
-    batches = batches_of(shapes, exported, request.batches)
-    usual = request.samples or min(sample_count(shape) for shape in exported)
-    fixed = next(iter(shapes.values()))[0]
-    usual = fixed if fixed is not None else usual
-    if request.inputs:
-        feeds = read_feeds(model, request.inputs, _preprocessing(request, model))
-        yield InputCase("given inputs", ", ".join(request.inputs), feeds, is_finite(feeds))
-    if request.images is not None:
-        yield from _image_cases(request, model, request.images)
-    if not request.inputs and request.images is None:
-        yield _usual_case(request, loaded, concrete(shapes, exported, usual))
-    for batch in batches:
-        shape = concrete(shapes, exported, batch)
-        yield random_case(f"batch {batch}", f"{batch} random images", shape, request.seed + batch)
-    for height, width in [tuple(size) for size in request.sizes] or sizes_of(shapes, exported):
-        shape = resized(concrete(shapes, exported, batches[0]), (height, width))
-        yield random_case(f"size {height}x{width}", f"random images of {height}x{width}", shape, request.seed)
-    if request.adversarial:
-        yield from adversarial_cases(
-            concrete(shapes, exported, fixed if fixed is not None else 8), request.seed, precision_of(model)
-        )
-
-
-def _usual_case(request: ParityRequest, loaded: LoadedModel, shapes: dict[str, Shape]) -> InputCase:
-    (name, shape), *others = shapes.items()
-    if loaded.weights == "shipped" and not others and shape[1:] == digits.IMAGE_SHAPE and digits.available():
-        images, _ = digits.held_out()
-        count = request.samples or (DIGITS if shape[0] > 1 else 1)
-        return InputCase("digits", "handwritten digits that the network was not trained on", {name: images[:count]})
-    return random_case("random images", "random images with structure", shapes, request.seed)
-
-
-def _image_cases(request: ParityRequest, model: onnx.ModelProto, folder: str) -> Iterator[InputCase]:
-    """The images of a folder, in one batch, or one by one where the file's batch is fixed."""
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise InputRefused(f"--images {folder}", "no image in it", f"files that end in {', '.join(SUFFIXES)}")
-    (value, *others) = model.graph.input
-    if others:
-        raise InputRefused(f"--images {folder}", f"images, and the network has {1 + len(others)} inputs", "--input")
-    preprocessing = _preprocessing(request, model)
-    images = [read_image(path, value, preprocessing) for path in paths[: request.samples]]
-    batch = open_shapes(model)[value.name][0] or len(images)
-    for first in range(0, len(images), batch):
-        chosen: list[NDArray[Any]] = list(images[first : first + batch])
-        chosen += [images[0]] * (batch - len(chosen))
-        label = "images" if batch >= len(images) else f"images {first + 1} to {first + batch}"
-        yield InputCase(label, f"{len(images)} images of {folder}", {value.name: np.concatenate(chosen)})
-
-
-def _preprocessing(request: ParityRequest, model: onnx.ModelProto) -> Preprocessing | None:
-    if request.mean is None and request.deviation is None:
-        return preprocessing_of(model)
-    return Preprocessing(tuple(request.mean or [0.0]), tuple(request.deviation or [1.0]))
-
-
-def _takes_digits(shapes: dict[str, tuple[int | None, ...]]) -> bool:
-    return len(shapes) == 1 and next(iter(shapes.values()))[1:] == digits.IMAGE_SHAPE
 
 
 def main(folder: Path) -> int:

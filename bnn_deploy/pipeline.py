@@ -50,7 +50,7 @@ def check_parity(
 
     Args:
         model: A module built of `bnn_deploy.nn`.
-        runners: Names out of `runners.catalogue.RUNNERS`.
+        runners: Out of `runners.catalogue.names(Use.RUN)`.
         inputs: One array for each input, [N, C, *spatial] float32, N samples.
 
     Returns:
@@ -60,7 +60,7 @@ def check_parity(
         InputRefused: The model cannot be exported, or a runner is not known.
     """
     arrays = [np.asarray(array) for array in ([inputs] if isinstance(inputs, np.ndarray) else inputs)]
-    factories("check_parity", runners)  # refuses an unknown one before the export
+    factories(runners)  # refuses one that is not known, or not installed, before the export
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
         export_onnx(model, [torch.from_numpy(array[:1].copy()) for array in arrays], path)
@@ -192,14 +192,14 @@ def _parity(
     names = [value.name for value in proto.graph.input]
     reference = PyTorchRunner(model, names, [value.name for value in proto.graph.output])
     feeds = dict(zip(names, inputs, strict=True))
-    return check(reference, proto, factories("runners", runners), feeds)
+    return check(reference, proto, factories(runners), feeds)
 
 
 def _accuracy(model: nn.Module, path: Path) -> dict[str, Any]:
     """PyTorch and the exported file side by side on the held-out digits."""
     proto = onnx.load(str(path))
     names, outputs = [value.name for value in proto.graph.input], [value.name for value in proto.graph.output]
-    made = {name: make(proto) for name, make in factories("accuracy", exported_runners()).items()}
+    made = {name: make(proto) for name, make in factories(exported_runners()).items()}
     result = accuracy({"pytorch": PyTorchRunner(model, names, outputs), **made}, held_out_digits(proto))
     return result.to_json()
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -49,6 +50,41 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return run
 
 
+class HtmlReader(HTMLParser):
+    """A page: refuses tags that are not closed in order; keeps tags, classes, attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.classes: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.classes += [name for key, value in attrs if key == "class" for name in (value or "").split()]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture
+def html_reader() -> type[HtmlReader]:
+    """Reads a page."""
+    return HtmlReader
+
+
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
     """The small networks of `networks.py`, which stands beside this file and in no package."""
@@ -72,6 +108,17 @@ class Deployed:
         import onnx
 
         return onnx.load(str(self.path))
+
+    def reference(self) -> Any:
+        """The network as the harness runs it, with the names of the file."""
+        from bnn_deploy.runners.pytorch import PyTorchRunner
+
+        graph = self.proto().graph
+        return PyTorchRunner(self.module, [value.name for value in graph.input], [value.name for value in graph.output])
+
+    def record(self, feeds: dict[str, Any] | None = None) -> Any:
+        """What the network does with `feeds`, or with its own."""
+        return self.reference().record(feeds if feeds is not None else self.feeds)
 
 
 @pytest.fixture(scope="session")
@@ -109,15 +156,12 @@ def golden(tmp_path: Path) -> Callable[..., Path]:
         finite: bool = True,
         change: Callable[[Any], Any] = lambda recording: recording,
     ) -> Path:
-        from bnn_deploy.parity.golden import GoldenCase, write_golden
+        from bnn_deploy.parity.golden.writer import GoldenCase, write_golden
         from bnn_deploy.parity.inputs import InputCase
-        from bnn_deploy.runners.pytorch import PyTorchRunner
 
         model = model if model is not None else given.proto()
         feeds = feeds if feeds is not None else given.feeds
-        names = [value.name for value in model.graph.input]
-        recording = PyTorchRunner(given.module, names, [value.name for value in model.graph.output]).record(feeds)
-        cases = [GoldenCase(InputCase("samples", "random", feeds, finite), change(recording))]
+        cases = [GoldenCase(InputCase("samples", "random", feeds, finite), change(given.record(feeds)))]
         folder = folder or tmp_path / "golden"
         write_golden(folder, model, cases, description="a test", versions={"x": "1"})
         return folder

@@ -83,6 +83,13 @@ def test_refusals(options: dict[str, Any], message: str, deployed: Callable[...,
         benchmark(deployed("Residual").path, **({"runners": ["onnxruntime"]} | options))
 
 
+def test_an_engine_is_for_tensorrt(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match=r"runner onnxruntime-float: .*x\.engine is an engine; wanted: an ONNX file"):
+        benchmark(tmp_path / "x.engine", ["onnxruntime-float"])
+    with pytest.raises(InputRefused, match=r"x\.engine: no such file"):
+        benchmark(tmp_path / "x.engine")
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match=r"none\.onnx: no such file"):
         benchmark(tmp_path / "none.onnx")

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from bnn_deploy.backends import Source
 from bnn_deploy.contenders import Files, Network
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.runners.catalogue import Source
 
 
 def files(network: Network, folder: Path, *, float_path: Path | None = None, model: str | None = None) -> Files:

@@ -117,3 +117,12 @@ def test_a_file_that_is_not_compressed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.gz").write_text("0,1")
     with pytest.raises(InputRefused, match="cannot be read"):
         digits.parse(tmp_path / "d.gz")
+
+
+@needs_images
+def test_some_are_of_all_classes() -> None:
+    images, labels = digits.held_out()
+    some = digits.some_held_out(20)
+    places = [int(np.flatnonzero((images == image).all(axis=(1, 2, 3)))[0]) for image in some]
+    assert some.shape == (20, 3, 32, 32) and set(labels[places]) == set(range(10))
+    assert digits.some_held_out(1).shape == (1, 3, 32, 32)

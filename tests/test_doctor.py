@@ -47,9 +47,10 @@ def test_names_are_unique() -> None:
 
 def test_whatever_is_not_ok_has_a_cost_and_a_fix(installed: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
-    monkeypatch.setattr(doctor.native, "find_library", lambda: None)
+    for variable in ("BNN_DEPLOY_NATIVE_LIBRARY", "BNN_DEPLOY_TENSORRT_PLUGIN"):
+        monkeypatch.setenv(variable, "/nowhere/none.so")
     missing = [finding for finding in examine() if finding.state is not State.OK]
-    assert len(missing) == len(doctor.PACKAGES) + len(doctor.PROGRAMS) + 1
+    assert len(missing) == len(doctor.PACKAGES) + len(doctor.PROGRAMS) + 2
     assert all(finding.cost and finding.fix for finding in missing)
     assert not is_ready(missing)
 
@@ -61,6 +62,15 @@ def test_the_native_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "make plugins" in finding.fix and "float" in finding.cost
     (tmp_path / "none.so").touch()
     assert _finding("native CPU library") == Finding("native CPU library", State.OK, str(tmp_path / "none.so"))
+
+
+def test_the_tensorrt_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNN_DEPLOY_TENSORRT_PLUGIN", str(tmp_path / "none.so"))
+    finding = _finding("TensorRT plugin")
+    assert finding.state is State.MISSING and not finding.required
+    assert "make plugins, with nvcc" in finding.fix and "BNN_DEPLOY_TENSORRT_PLUGIN" in finding.fix
+    (tmp_path / "none.so").touch()
+    assert _finding("TensorRT plugin") == Finding("TensorRT plugin", State.OK, str(tmp_path / "none.so"))
 
 
 def test_required_packages_are_those_that_the_package_depends_on(repository: Path) -> None:

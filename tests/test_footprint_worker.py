@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnn_deploy.backends import Task
 from bnn_deploy.bench import Footprint, run_worker
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.footprint_worker import write_request
+from bnn_deploy.runners.catalogue import Task
 
 WORKER = "bnn_deploy.footprint_worker"
 

@@ -123,7 +123,6 @@ class TestSizes:
             TensorSize((1, 40, 6, 4), "float32", 3840),
         )
 
-
     def test_of_a_layer_on_float16(self) -> None:
         text = f"""net (float[1, 40, 6, 4] x) => (float16[1, 40, 6, 4] y, int32[1, 6, 4, 2] bits) {{
             a = bnn_deploy.PackInterval <channels = 40> (x, lower, upper)

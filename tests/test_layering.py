@@ -36,7 +36,8 @@ ONNX = "numpy onnx onnx_ir"
 LIBRARY = (
     f"{CORE} native reference nn models digits samples images feeds labelled accuracy user_code checkpoint untrained "
     "loading train export passes runners runners.* parity reproduce inspection html files doctor pipeline "
-    "error_analysis parity_job quantisation bench backends contenders footprint_worker benchmarking"
+    "error_analysis parity_cases parity_job quantisation bench tensorrt deployed contenders footprint_worker "
+    "benchmarking"
 )
 
 # A room is a file or a folder of `bnn_deploy`; `front` is `bnn_deploy/__init__.py`. Each runner is a room of its own;
@@ -80,7 +81,9 @@ RULE = {
     "runners.ort_session": Room(f"{CORE} runners.base", "numpy onnx onnxruntime"),
     "runners.onnxruntime": Room("runners.ort_session", "onnx"),
     "runners.native_cpu": Room("native runners.ort_session", "onnx"),
-    "runners.catalogue": Room(f"{CORE} native runners.*", "onnx"),
+    "runners.onnxruntime_cuda": Room("errors runners.ort_session", "onnx onnxruntime"),
+    "runners.tensorrt": Room("errors files gpu inspection native tensorrt runners.base", "numpy onnx"),
+    "runners.catalogue": Room("errors files native loading runners.*", "onnx"),
     "runners.onnxruntime_float": Room("runners.ort_session", "onnx"),
     "runners.onnxruntime_int8": Room("runners.ort_session", "onnx"),
     "runners.openvino_model": Room(f"{CORE} runners.base", "numpy openvino"),
@@ -89,15 +92,19 @@ RULE = {
     # What compares runners sees the protocol only.
     "bench": Room(f"{CORE} runners.base", "numpy"),
     "parity": Room(f"{CORE} files samples functions reference evaluator reproduce html runners.base", "numpy onnx"),
-    "tensorrt": Room(CORE, f"{ONNX} tensorrt tensorrt_rtx"),
+    "gpu": Room("errors", "numpy torch cuda pycuda"),
+    "tensorrt": Room(f"{CORE} files gpu inspection native runners.base", f"{ONNX} tensorrt tensorrt_rtx"),
     # What puts all of it together.
     "quantisation": Room("errors", "numpy onnxruntime"),
-    "backends": Room("errors native loading runners.*"),
-    "contenders": Room("errors backends files inspection passes quantisation", "numpy onnx"),
-    "footprint_worker": Room("errors backends bench", "numpy"),
-    "benchmarking": Room("errors native backends bench contenders footprint_worker runners.base", "numpy"),
+    "deployed": Room("files inspection tensorrt", "onnx"),
+    "contenders": Room("errors deployed files inspection passes quantisation runners.catalogue", "numpy onnx"),
+    "footprint_worker": Room("errors bench runners.catalogue", "numpy"),
+    "benchmarking": Room(
+        "errors native bench deployed contenders footprint_worker runners.base runners.catalogue", "numpy"
+    ),
     "doctor": Room("errors native"),
     "pipeline": Room(f"{LIBRARY} front", f"{ONNX} torch"),
+    "parity_cases": Room("errors digits feeds images loading parity runners.base", "numpy onnx torch"),
     "parity_job": Room(LIBRARY, "numpy onnx torch"),
     "front": Room(LIBRARY),
     "cli": Room(f"{LIBRARY} front", "numpy onnx typer rich"),

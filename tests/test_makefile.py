@@ -39,7 +39,7 @@ def test_help_is_the_default_and_lists_the_targets(repository: Path) -> None:
     assert interface | {"train", "format", "clean", "help"} == listed
 
 
-@pytest.mark.parametrize("target", ["export", "parity", "train"])
+@pytest.mark.parametrize("target", ["export", "engine", "parity", "train"])
 def test_missing_model_is_one_line_and_status_2(target: str, repository: Path) -> None:
     answer = make(repository, target)
     assert answer.returncode == 2
@@ -75,9 +75,12 @@ def test_train(repository: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("target", ["engine"])
-def test_target_of_a_later_version_asks_the_command(target: str, repository: Path) -> None:
-    assert commands(repository, target, "MODEL=birealnet") == [f".venv/bin/bnn-deploy {target} 'build/birealnet'"]
+def test_engine_makes_first_what_is_not_there(repository: Path) -> None:
+    plugin, *_, export, engine = commands(repository, "engine", "MODEL=birealnet", "OUT=here", "ARGS=--json")
+    assert plugin.startswith("test -f 'build/plugins/tensorrt/libbnn_deploy_tensorrt.so' || make ")
+    assert plugin.endswith(" plugins")
+    assert export == "test -f 'here/model.onnx' || .venv/bin/bnn-deploy export 'birealnet' -o 'here'"
+    assert engine == ".venv/bin/bnn-deploy engine 'here' --json"
 
 
 def test_bench_of_a_model_exports_it_where_it_is_not_there(repository: Path) -> None:
@@ -106,6 +109,53 @@ def test_arm_without_an_emulator_is_one_line_and_status_2(repository: Path) -> N
     answer = make(repository, "test-arm", "ARM_COMPILER=true", "ARM_EMULATOR=no-such-emulator")
     assert answer.returncode == 2
     assert "no-such-emulator is missing; on Debian: apt-get install " in answer.stderr
+
+
+@pytest.mark.parametrize("target", ["test-gpu", "bench-gpu"])
+def test_gpu_builds_for_one_architecture_and_nothing_else(target: str, repository: Path) -> None:
+    built = commands(repository, target, "GPU_ARCHITECTURE=90", "NVCC=/opt/nvcc", "ARGS=-x")
+    assert any("-DCMAKE_CUDA_COMPILER=/opt/nvcc -DCMAKE_CUDA_ARCHITECTURES=90-real" in line for line in built)
+    assert any(line.startswith("cmake --build build/gpu --target bnn_deploy_cuda ") for line in built)
+    assert not any("pip install" in line for line in built)
+
+
+def test_gpu_tests_run_on_the_gpu_library_and_under_the_sanitizer(repository: Path) -> None:
+    tests, sanitizer = commands(repository, "test-gpu", "GPU_ARCHITECTURE=90", "NVCC=nvcc", "GPU_PYTHON=py", "ARGS=-x")[
+        -2:
+    ]
+    library = "build/gpu/cuda/libbnn_deploy_cuda.so"
+    python = "PYTHONPATH=.${PYTHONPATH:+:$PYTHONPATH} py"
+    assert tests == f"BNN_CUDA_LIBRARY={repository}/{library} {python} -m pytest -q -rs tests/plugins/cuda -x"
+    assert sanitizer == f"{python} plugins/cuda/sanitize.py {library}"
+
+
+def test_gpu_benchmark_compiles_its_programs(repository: Path) -> None:
+    words = ("GPU_ARCHITECTURE=90", "NVCC=nvcc", "GPU_PYTHON=py", "COMMIT=abc", "GPU=build/elsewhere", "ARGS=--quick")
+    built = commands(repository, "bench-gpu", *words)
+    programs = [line for line in built if line.startswith("nvcc ")]
+    assert len(programs) == len(list((repository / "benchmarks" / "gpu").glob("*.cu")))
+    assert all("-gencode arch=compute_90a,code=sm_90a" in line for line in programs)
+    options = "--programs build/elsewhere/programs \\ --output 'benchmarks/gpu/results' --commit 'abc' --quick"
+    assert " ".join(built[-2:]).endswith(options)
+
+
+def test_gpu_that_is_not_there_is_one_line_and_status_2(repository: Path, tmp_path: Path) -> None:
+    answer = make(repository, "test-gpu", "GPU_ARCHITECTURE=", "NVCC=true", f"GPU={tmp_path}")
+    assert answer.returncode == 2
+    assert "nvidia-smi finds none; GPU_ARCHITECTURE=90 builds for one that is elsewhere" in answer.stderr
+    answer = make(repository, "test-gpu", "GPU_ARCHITECTURE=90", "NVCC=", f"GPU={tmp_path}")
+    assert answer.returncode == 2
+    assert "cmake or nvcc is missing" in answer.stderr
+
+
+@pytest.mark.parametrize(("nvcc", "cuda"), [("", "OFF"), ("/opt/nvcc", "ON -DCMAKE_CUDA_COMPILER=/opt/nvcc")])
+def test_plugins_are_built_with_the_headers_that_set_up_installed(nvcc: str, cuda: str, repository: Path) -> None:
+    """Before any other build: `make test` sets up, then builds, then tests."""
+    built = commands(repository, "plugins", f"NVCC={nvcc}", "PYTHON=python3")
+    assert any(f"-DBNN_CUDA_HOST=ON -DBNN_CUDA={cuda} -DBNN_PYTHON=" in line for line in built)
+    every = make(repository, "--dry-run", "--always-make", "test").stdout
+    places = [every.index(text) for text in ("-r requirements/headers.txt", "cmake -S plugins", "pytest -q -n")]
+    assert places == sorted(places)
 
 
 def test_plugins_configures_and_builds(repository: Path) -> None:

@@ -65,11 +65,9 @@ def sizes(report: ParityReport) -> dict[str, int]:
 
 
 def test_batches_and_hard_values(check: Check) -> None:
-    found = sizes(check(adversarial=True, batches=[], samples=3))
-    assert found == {
-        "random images": 3, "batch 1": 1, "batch 2": 2, "batch 7": 7, "batch 32": 32,
-        "hard values": 8, "not finite": 8, "binarisations": 0,
-    }  # fmt: skip
+    others = {"batch 1": 1, "batch 2": 2, "hard values": 8, "not finite": 8, "binarisations": 0}
+    assert sizes(check(adversarial=True, batches=[])) == {"random images": 32, "batch 7": 7} | others
+    assert sizes(check(adversarial=True, batches=[], samples=3)) == {"random images": 3} | others
 
 
 def test_a_fixed_batch_is_kept(check: Check) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -206,7 +207,8 @@ class NotANumber(OffByALittle):
 
 @pytest.mark.parametrize("broken", [OffByALittle, NotANumber])
 def test_a_failed_check_is_a_report_too(broken: Any, export: Export, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(RUNNERS, "onnxruntime", broken)
+    planted = replace(RUNNERS["onnxruntime"], make=lambda module, task: broken(task.file))
+    monkeypatch.setitem(RUNNERS, "onnxruntime", planted)
     report = export()
     assert report["passed"] is False
     assert report["failures"] and all(failure.startswith("onnxruntime: ") for failure in report["failures"])
@@ -288,8 +290,8 @@ class TestCheckParity:
         assert results["reference"].passed
 
     def test_an_unknown_runner(self, networks: ModuleType) -> None:
-        with pytest.raises(InputRefused, match=r"runners \['tensorrt'\]; wanted: names out of onnxruntime, "):
-            check_parity(networks.make("Rectified"), ["onnxruntime", "tensorrt"], np.zeros((1, 4, 5, 5), np.float32))
+        with pytest.raises(InputRefused, match="runner 'tpu': no such runner; wanted: one of reference, "):
+            check_parity(networks.make("Rectified"), ["onnxruntime", "tpu"], np.zeros((1, 4, 5, 5), np.float32))
 
 
 class TestMain:

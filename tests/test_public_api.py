@@ -7,7 +7,6 @@ import importlib
 import pytest
 
 import bnn_deploy
-from bnn_deploy.errors import NotYetAvailable
 
 
 @pytest.mark.parametrize("name", bnn_deploy.__all__)
@@ -23,6 +22,7 @@ def test_every_name_is_there_and_listed(name: str) -> None:
         ("export_onnx", "export"),
         ("check_parity", "pipeline"),
         ("benchmark", "benchmarking"),
+        ("build_engine", "tensorrt.build"),
     ],
 )
 def test_function_is_that_of_its_room(name: str, home: str) -> None:
@@ -31,12 +31,6 @@ def test_function_is_that_of_its_room(name: str, home: str) -> None:
 
 def test_submodule_is_the_module() -> None:
     assert bnn_deploy.nn is importlib.import_module("bnn_deploy.nn")
-
-
-@pytest.mark.parametrize("name", ["build_engine"])
-def test_later_function_says_so_whatever_it_is_given(name: str) -> None:
-    with pytest.raises(NotYetAvailable, match=f"bnn_deploy.{name}: not in this version"):
-        getattr(bnn_deploy, name)("out/model.onnx", ["onnxruntime"], batch=1)
 
 
 def test_name_that_there_is_not() -> None:

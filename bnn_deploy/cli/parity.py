@@ -41,7 +41,9 @@ def parity(
     batch: Annotated[list[int] | None, typer.Option(min=1, help="A batch size; may be repeated.")] = None,
     size: Annotated[list[str] | None, typer.Option(metavar="HxW", help="An image size; may be repeated.")] = None,
     adversarial: Annotated[bool, typer.Option(help="Also try values that are hard to binarise.")] = True,
-    samples: Annotated[int | None, typer.Option(min=1, help="Of digits or random images.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Of digits or random images, and of the largest batch.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random inputs.")] = 0,
     labels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Labelled images: a sub-folder a class, or with labels.csv.")
@@ -106,8 +108,8 @@ def parity(
         "classes": parsing.existing_file("--classes", classes),
         "golden": None if golden is None else parsing.output_folder("--golden", golden),
         "bisect": str(Path(folder) / "bisected") if bisect else None,
-        "html": None if html is None else str(html),
-        "junit": None if junit is None else str(junit),
+        "html": None if html is None else parsing.output_file("--html", html),
+        "junit": None if junit is None else parsing.output_file("--junit", junit),
     }
     return run(request, as_json=json)
 

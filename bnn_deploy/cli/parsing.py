@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -144,6 +145,23 @@ def existing_folder(option: str, path: Path) -> str:
     if not path.is_dir():
         found = "a file" if path.exists() else "no such folder"
         raise InputRefused(f"{option} {path}", found, "a folder")
+    return str(path)
+
+
+def output_file(option: str, path: Path) -> str:
+    """The path of a file to write, which need not be there yet.
+
+    Raises:
+        InputRefused: It is a folder, lies below a file, or in a folder that cannot be written to.
+    """
+    if path.is_dir():
+        raise InputRefused(f"{option} {path}", "a folder", "the name of a file", "name a file in it")
+    output_folder(option, path.parent)
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
+    if not os.access(there, os.W_OK):
+        raise InputRefused(
+            f"{option} {path}", f"{there} cannot be written to", "a folder that can", "name another folder"
+        )
     return str(path)
 
 

@@ -4,7 +4,7 @@ The network runs once in float64. Beside every value goes a bound on its distanc
 evaluation of the same operations may give, in whatever order that adds up. `docs/parity.md` has the derivation.
 """
 
-from bnn_deploy.error_analysis.bounded import ROUNDINGS, BoundedTensor, Rounding
+from bnn_deploy.error_analysis.bounded import ROUNDINGS, BoundedTensor, Response, Rounding
 from bnn_deploy.error_analysis.network import Analysis, analyse, layer_constants
 
-__all__ = ["ROUNDINGS", "Analysis", "BoundedTensor", "Rounding", "analyse", "layer_constants"]
+__all__ = ["ROUNDINGS", "Analysis", "BoundedTensor", "Response", "Rounding", "analyse", "layer_constants"]

@@ -38,18 +38,51 @@ ROUNDINGS = {
 
 
 @dataclass(frozen=True)
-class Affine:
-    """What a tensor is of the accumulator of one 1-bit layer: `scale[o] * accumulator + bias[o]`, channels on axis 1.
+class Response:
+    """What becomes of the accumulator of one 1-bit layer, channel by channel.
+
+        z = scale * accumulator + bias, plus a shortcut unless `alone`;  y = z if z >= 0 else slope * z, plus shift
+
+    A max-pool on the way is left out: it takes the largest y of a window.
 
     Attributes:
         layer: The index of the layer in call order.
         scale: [O] float64.
         bias: [O] float64.
+        alone: Whether nothing else was added to z.
+        slope: [O] float64; None where there is no PReLU, and no shift.
+        shift: [O] float64.
+        clipped: Whether y was cut off after all that, on both sides of 0.
     """
 
     layer: int
     scale: Tensor
     bias: Tensor
+    alone: bool = True
+    slope: Tensor | None = None
+    shift: Tensor | None = None
+    clipped: bool = False
+
+    def scaled(self, factor: Tensor, offset: Tensor) -> Response | None:
+        """Behind `factor * y + offset`, [O] or [1] float64 each; None for a form that this class does not have."""
+        fits = all(len(each) in (1, len(self.scale)) for each in (factor, offset))
+        if self.clipped or not fits:
+            return None
+        if self.slope is None or self.shift is None:
+            return replace(self, scale=self.scale * factor, bias=self.bias * factor + offset)
+        if bool((factor <= 0).any()):
+            return None
+        return replace(self, scale=self.scale * factor, bias=self.bias * factor, shift=self.shift * factor + offset)
+
+    def bent(self, slope: Tensor) -> Response | None:
+        """Behind a PReLU. slope: [O] or [1] float64."""
+        if self.clipped or self.slope is not None or len(slope) not in (1, len(self.scale)):
+            return None
+        return replace(self, slope=slope.expand_as(self.scale), shift=torch.zeros_like(self.scale))
+
+    def joined(self) -> Response | None:
+        """Behind a sum with another tensor."""
+        return None if self.clipped or self.slope is not None else replace(self, alone=False)
 
 
 @dataclass
@@ -58,12 +91,12 @@ class Ledger:
 
     Attributes:
         rounding: The arithmetic that is bounded.
-        affine: Every affine form that a layer's output went through, in order.
+        responses: Every form that a layer's accumulator went through, in order.
         unknown: The operators whose error has no rule here, by name.
     """
 
     rounding: Rounding
-    affine: list[Affine] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
 
 
@@ -73,18 +106,18 @@ class BoundedTensor(Tensor):
     Attributes:
         value: float64, what exact arithmetic gives (or a comparison's outcome, bool).
         bound: float64, |computed - value| at most; NaN where nothing is known.
-        affine: See `Affine`; None for everything else.
+        response: Of the layer whose output it is, possibly changed and added to; None for everything else.
         ledger: Of the analysis.
     """
 
     value: Tensor
     bound: Tensor
-    affine: Affine | None
+    response: Response | None
     ledger: Ledger
 
     @staticmethod
     def __new__(
-        cls: type[BoundedTensor], value: Tensor, bound: Tensor, ledger: Ledger, affine: Affine | None = None
+        cls: type[BoundedTensor], value: Tensor, bound: Tensor, ledger: Ledger, response: Response | None = None
     ) -> BoundedTensor:
         made: BoundedTensor = torch.Tensor._make_wrapper_subclass(
             cls,
@@ -96,9 +129,9 @@ class BoundedTensor(Tensor):
         )
         # A tensor of its own: an in-place operator writes into it.
         made.bound = bound if bound.shape == value.shape else bound.expand(value.shape).clone()
-        made.value, made.ledger, made.affine = value, ledger, affine
-        if affine is not None:
-            ledger.affine.append(affine)
+        made.value, made.ledger, made.response = value, ledger, response
+        if response is not None:
+            ledger.responses.append(response)
         return made
 
     def __repr__(self, **_options: Any) -> str:  # type: ignore[override]
@@ -124,7 +157,7 @@ class BoundedTensor(Tensor):
             raise TypeError(f"{packet} writes into a tensor that carries no bound")
         target.value.copy_(found.value)
         target.bound.copy_(found.bound)
-        target.affine = found.affine
+        target.response = found.response
         return target
 
 
@@ -169,8 +202,3 @@ def _exact(leaf: Any) -> Any:
 
 
 Rule = Callable[[Ledger, Any, tuple[Any, ...], dict[str, Any]], Any]
-
-
-def rescaled(affine: Affine, scale: Tensor, bias: Tensor) -> Affine:
-    """The form behind `scale * y + bias`. scale, bias: [O] or [1] float64."""
-    return replace(affine, scale=affine.scale * scale, bias=affine.bias * scale + bias)

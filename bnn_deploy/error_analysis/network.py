@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bnn_deploy.error_analysis.bounded import Affine, BoundedTensor, Ledger, Rounding, bounded
+from bnn_deploy.error_analysis.bounded import BoundedTensor, Ledger, Response, Rounding, bounded
 from bnn_deploy.error_analysis.rules import dot
 from bnn_deploy.nn.functional import ConvGeometry, float_conv2d, sign
 from bnn_deploy.nn.taps import BinarizeTap, LayerTap, Tap, substitute_outputs
 
 _EPILOGUE_ROUNDINGS = 4  # of the scale, of the product with it, of the bias, of the sum
-_LEVELS = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
 
 Pair = tuple[Tensor, Tensor]
 
@@ -33,14 +32,16 @@ class Analysis:
         outputs: One a tensor that the network returns.
         binarizations: One a binarisation, in call order: what is binarised.
         activations: One a 1-bit layer, in call order: what it reads, where that is real; None where it is bits.
-        affine: For each 1-bit layer the (scale, bias) that its output went through, [O] float64, in order.
+        responses: Every form that the accumulator of some 1-bit layer went through.
+        binarized: One a binarisation: the form of what is binarised, where it is a layer's output.
         unknown: Operators whose error has no rule.
     """
 
     outputs: tuple[Pair, ...]
     binarizations: tuple[Pair, ...]
     activations: tuple[Pair | None, ...]
-    affine: tuple[tuple[Affine, ...], ...]
+    responses: tuple[Response, ...]
+    binarized: tuple[Response | None, ...]
     unknown: tuple[str, ...]
 
 
@@ -73,9 +74,8 @@ def analyse(
         outputs=tuple(bounded(ledger, leaf) for leaf in leaves),
         binarizations=tuple(run.binarizations),
         activations=tuple(run.activations),
-        affine=tuple(
-            tuple(form for form in ledger.affine if form.layer == index) for index in range(len(run.activations))
-        ),
+        responses=tuple(ledger.responses),
+        binarized=tuple(run.responses),
         unknown=tuple(sorted(ledger.unknown)),
     )
 
@@ -87,6 +87,7 @@ class _Run:
         self._ledger, self._taps, self._given = ledger, iter(taps), frozenset(given)
         self.binarizations: list[Pair] = []
         self.activations: list[Pair | None] = []
+        self.responses: list[Response | None] = []
 
     def substitute(self, tap: Tap) -> Tensor:
         recorded = next(self._taps)
@@ -95,6 +96,7 @@ class _Run:
                 raise ValueError(f"{tap.layer}: the network takes another path than when it was recorded")
             value, bound = bounded(self._ledger, tap.x)
             self.binarizations.append((value.clone(), bound.clone()))
+            self.responses.append(tap.x.response if isinstance(tap.x, BoundedTensor) else None)
             if len(self.binarizations) - 1 in self._given and isinstance(tap.x, BoundedTensor):
                 tap.x.value.copy_(tap.x.value.to(self._ledger.rounding.dtype))
                 tap.x.bound.zero_()
@@ -105,7 +107,7 @@ class _Run:
     def _layer(self, tap: LayerTap) -> BoundedTensor:
         index = len(self.activations)
         value, bound = bounded(self._ledger, tap.x)
-        real = bool(bound.any()) or not bool(torch.isin(value, _LEVELS).all())
+        real = bool(bound.any()) or not bool((value == value.sign()).all())  # -1, 0 and +1 alone equal their sign
         self.activations.append((value.clone(), bound.clone()) if real else None)
         scale, bias = layer_constants(tap)
         accumulator, error = _accumulate(self._ledger, tap, real)
@@ -118,8 +120,8 @@ class _Run:
         magnitude = product.abs() + error + shift.abs()
         error = error + rounding.gamma(_EPILOGUE_ROUNDINGS) * magnitude + _EPILOGUE_ROUNDINGS * rounding.smallest
         on_axis_1 = channel_axis == 1 or accumulator.dim() == 2
-        affine = Affine(index, scale, bias) if on_axis_1 else None
-        return BoundedTensor(product + shift, error, self._ledger, affine)
+        response = Response(index, scale, bias) if on_axis_1 else None
+        return BoundedTensor(product + shift, error, self._ledger, response)
 
 
 def _accumulate(ledger: Ledger, tap: LayerTap, real: bool) -> Pair:

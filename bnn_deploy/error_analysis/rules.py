@@ -8,21 +8,23 @@ partial result is at most u M. Where a runtime may fold constants, the roundings
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bnn_deploy.error_analysis.bounded import Affine, BoundedTensor, Ledger, Rule, bounded, rescaled
+from bnn_deploy.error_analysis.bounded import BoundedTensor, Ledger, Response, Rule, bounded
 
 _CONV_EXTRA = 4  # a bias, and a scale folded into the weights: rounded weight, rounded product, one to spare
 _NORM_ROUNDINGS = 10  # of (x - mean) / sqrt(variance + eps) * weight + bias in any form; constants rounded to the type
 _ADD_ROUNDINGS = 2  # one, and one for a constant that was folded with another
 _MUL_ROUNDINGS = 3
+_NOTHING = torch.zeros(1, dtype=torch.float64)
 
 
-def _made(ledger: Ledger, value: Tensor, bound: Tensor, affine: Affine | None = None) -> BoundedTensor:
-    return BoundedTensor(value, bound, ledger, affine)
+def _made(ledger: Ledger, value: Tensor, bound: Tensor, response: Response | None = None) -> BoundedTensor:
+    return BoundedTensor(value, bound, ledger, response)
 
 
 def _rounded(ledger: Ledger, bound: Tensor, magnitude: Tensor, roundings: int) -> Tensor:
@@ -36,7 +38,7 @@ def _shape(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[
     x, *rest = arguments
     values, bounds = func(x.value, *rest, **options), func(x.bound, *rest, **options)
     if isinstance(values, Tensor):
-        same = x.affine if values.shape == x.shape and func.overloadpacket.__name__ in _KEEP_PLACE else None
+        same = x.response if values.shape == x.shape and func.overloadpacket.__name__ in _KEEP_PLACE else None
         return _made(ledger, values, bounds, same)
     return [_made(ledger, value, bound) for value, bound in zip(values, bounds, strict=True)]
 
@@ -45,7 +47,7 @@ def _to_copy(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dic
     x = arguments[0]
     if options.get("dtype") not in (None, torch.float32):
         return x.value.to(options["dtype"])
-    return _made(ledger, x.value.clone(), x.bound.clone(), x.affine)
+    return _made(ledger, x.value.clone(), x.bound.clone(), x.response)
 
 
 def _cat(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -68,17 +70,28 @@ def _add(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[st
     (av, ae), (bv, be) = bounded(ledger, a), bounded(ledger, b)
     value, bound = av + factor * bv, ae + abs(factor) * be
     bound = _rounded(ledger, bound, av.abs() + (factor * bv).abs() + bound, _ADD_ROUNDINGS)
-    return _made(ledger, value, bound, _shifted(a, b, 1.0, factor))
+    return _made(ledger, value, bound, _sum(a, b, factor))
 
 
-def _shifted(a: Any, b: Any, of_a: float, of_b: float) -> Affine | None:
-    """The affine form of `of_a * a + of_b * b`, where one of them has one and the other is a constant a channel."""
-    for x, constant, of_x, of_constant in ((a, b, of_a, of_b), (b, a, of_b, of_a)):
-        if isinstance(x, BoundedTensor) and x.affine is not None:
-            per_channel = _per_channel(constant, x)
-            if per_channel is not None:
-                return rescaled(x.affine, torch.tensor(of_x, dtype=torch.float64), of_constant * per_channel)
-    return None
+def _sum(a: Any, b: Any, factor: float) -> Response | None:
+    """The response of `a + factor * b`: of the later layer, where both come from one; the other is its shortcut."""
+    operands = [(a, 1.0, b, factor), (b, factor, a, 1.0)]
+    known = [entry for entry in operands if isinstance(entry[0], BoundedTensor) and entry[0].response is not None]
+    if not known:
+        return None
+    x, of_x, other, of_other = max(known, key=lambda entry: entry[0].response.layer)
+    per_channel = _per_channel(other, x)
+    if per_channel is not None:
+        return _scaled(x, torch.full_like(per_channel, of_x), of_other * per_channel)
+    joined = x.response.joined() if other.shape == x.shape else None
+    return None if joined is None else joined.scaled(torch.full((1,), of_x, dtype=torch.float64), _NOTHING)
+
+
+def _scaled(x: Any, factor: Tensor | None, offset: Tensor | None = None) -> Response | None:
+    """The response of `factor * x + offset`; a factor of None is not one a channel."""
+    if factor is None or not isinstance(x, BoundedTensor) or x.response is None:
+        return None
+    return x.response.scaled(factor, _NOTHING if offset is None else offset)
 
 
 def _per_channel(constant: Any, x: Tensor) -> Tensor | None:
@@ -98,12 +111,8 @@ def _mul(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[st
     (av, ae), (bv, be) = bounded(ledger, a), bounded(ledger, b)
     value = av * bv
     bound = av.abs() * be + bv.abs() * ae + ae * be
-    affine = None
-    for x, constant in ((a, b), (b, a)):
-        factor = _per_channel(constant, x) if isinstance(x, BoundedTensor) and x.affine is not None else None
-        if factor is not None:
-            affine = rescaled(x.affine, factor, torch.zeros_like(factor))
-    return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS), affine)
+    response = _scaled(a, _per_channel(b, a)) or _scaled(b, _per_channel(a, b))
+    return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS), response)
 
 
 def _div(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -114,16 +123,14 @@ def _div(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[st
     value = av / bv
     room = bv.abs() - be  # |b'| is at least this
     bound = torch.where(room > 0, (ae + value.abs() * be) / room, torch.full_like(value, math.nan))
-    factor = _per_channel(b, a) if isinstance(a, BoundedTensor) and a.affine is not None else None
-    affine = None if factor is None else rescaled(a.affine, 1 / factor, torch.zeros_like(factor))
-    return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS), affine)
+    divisor = _per_channel(b, a)
+    response = _scaled(a, None if divisor is None else 1 / divisor)
+    return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS), response)
 
 
 def _neg(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
     x = arguments[0]
-    minus = torch.tensor(-1.0, dtype=torch.float64)
-    affine = None if x.affine is None else rescaled(x.affine, minus, torch.zeros_like(minus))
-    return _made(ledger, -x.value, x.bound, affine)
+    return _made(ledger, -x.value, x.bound, _scaled(x, torch.tensor([-1.0], dtype=torch.float64)))
 
 
 def _monotone(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -134,7 +141,13 @@ def _monotone(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: di
     limits = [limit for limit in (*rest, *options.values()) if isinstance(limit, int | float)]
     error = sum(float(bounded(ledger, limit)[1]) for limit in limits)
     # NaN - NaN where nothing is known; rounding `x - bound` to float64 may leave a little.
-    return _made(ledger, value, torch.maximum(high - value, value - low) + error)
+    response = x.response
+    if response is not None and func.overloadpacket.__name__ == "relu":
+        response = response.bent(_NOTHING)
+    elif response is not None:
+        ends = func(torch.tensor([-math.inf, math.inf], dtype=torch.float64), *rest, **options)
+        response = replace(response, clipped=True) if bool(ends[0] < 0 < ends[1]) else None
+    return _made(ledger, value, torch.maximum(high - value, value - low) + error, response)
 
 
 def _abs(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -147,7 +160,9 @@ def _leaky(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[
     slope, error = bounded(ledger, arguments[1] if len(arguments) > 1 else options.get("negative_slope", 0.01))
     value = torch.where(x.value >= 0, x.value, slope * x.value)
     bound = x.bound * (slope.abs() + error).clamp(min=1) + error * x.value.abs()
-    return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS))
+    per_channel = slope.reshape(-1) if slope.numel() in (1, x.shape[1]) else None
+    response = None if x.response is None or per_channel is None else x.response.bent(per_channel)
+    return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS), response)
 
 
 def dot(ledger: Ledger, operate: Any, x: Any, w: Any, terms: int) -> tuple[Tensor, Tensor]:
@@ -208,8 +223,7 @@ def _batch_norm(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: 
     value = (x.value - m) * a + b
     magnitude = a.abs() * (x.value.abs() + x.bound + m.abs()) + b.abs()
     bound = _rounded(ledger, a.abs() * x.bound, magnitude, _NORM_ROUNDINGS)
-    affine = None if x.affine is None else rescaled(x.affine, factor, shift - mean.double() * factor)
-    made = _made(ledger, value, bound, affine)
+    made = _made(ledger, value, bound, _scaled(x, factor, shift - mean.double() * factor))
     return made, torch.empty(0), torch.empty(0)
 
 
@@ -217,7 +231,7 @@ def _max_pool(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: di
     """|max(x') - max(x)| <= max |x' - x| over the window."""
     x, *rest = arguments
     value, indices = func(x.value, *rest, **options)
-    return _made(ledger, value, func(x.bound, *rest, **options)[0]), indices
+    return _made(ledger, value, func(x.bound, *rest, **options)[0], x.response), indices
 
 
 def _average(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:

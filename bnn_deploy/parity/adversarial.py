@@ -22,7 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from bnn_deploy import opset
 from bnn_deploy.bits import words_for
 from bnn_deploy.parity.compare import shaped
-from bnn_deploy.parity.instrument import PackPoint, observed
+from bnn_deploy.parity.instrument import observed
+from bnn_deploy.parity.points import PackPoint
 from bnn_deploy.parity.results import ProbeResult
 from bnn_deploy.runners.base import Runner
 

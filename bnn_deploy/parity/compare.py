@@ -89,7 +89,7 @@ def gaps(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[n
 
 def share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """part / whole, where 0 / 0 is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = part / whole
     return np.where(part == 0, 0.0, np.where(np.isnan(ratio), np.inf, ratio))
 
@@ -108,9 +108,9 @@ def allowance(
 
 
 def tolerance_of(expected: NDArray[np.float64]) -> float:
-    """`FLOAT_TOLERANCE` times the largest finite magnitude."""
+    """`FLOAT_TOLERANCE` times the largest finite magnitude; of zeros alone, which have no magnitude, times 1."""
     finite = np.abs(expected[np.isfinite(expected)])
-    return FLOAT_TOLERANCE * float(finite.max(initial=0.0))
+    return FLOAT_TOLERANCE * (float(finite.max(initial=0.0)) or 1.0)
 
 
 def _largest_ulps(expected: NDArray[np.float64], gap: NDArray[np.float64], dtype: np.dtype[Any]) -> float:

@@ -6,17 +6,18 @@ networks computed from the same bits, and the difference is float rounding or a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 
+from bnn_deploy.bits import binarize
 from bnn_deploy.parity.compare import FLOAT32_ROUNDOFF, difference, flips
 from bnn_deploy.parity.instrument import observed
 from bnn_deploy.parity.layerwise import RunnerFactory
 from bnn_deploy.parity.results import FreeRun
-from bnn_deploy.runners.base import Recording
+from bnn_deploy.runners.base import BinarizationRecord, Recording
 
 
 def compare_free_run(
@@ -26,8 +27,22 @@ def compare_free_run(
     recording: Recording,
     *,
     unit_roundoff: float = FLOAT32_ROUNDOFF,
+    analysed: Callable[[], Recording] | None = None,
 ) -> tuple[FreeRun, list[str]]:
-    """Runs `model` as it is, sample by sample comparable with `recording`; returns what was found and what failed."""
+    """Runs `model` as it is, and finds the first place where it leaves the reference.
+
+    Args:
+        model: The deployed file.
+        factory: Makes a runner of a model.
+        feeds: Input name -> array.
+        recording: What the PyTorch network did with the same feeds.
+        unit_roundoff: Of the file's float type.
+        analysed: Records the same feeds with bounds from the inputs on, for a network that is given no real tensor on
+            the way. It is called where a sign differs; None judges by the stated tolerance.
+
+    Returns:
+        What was found, and what failed.
+    """
     variant = observed(model)
     with factory(variant.model) as runner:
         outputs = {**feeds, **runner.infer(feeds)}
@@ -39,15 +54,14 @@ def compare_free_run(
             continue
         point = points[record.name]
         found = point.read_levels(outputs[point.read], record.x.shape)
-        # By the stated tolerance: the bounds of the recording end at tensors that only the forced network is given.
-        flipped = flips(record.x, found, record.levels, unit_roundoff=unit_roundoff)
-        total += flipped.count
-        if flipped.count and first is None:
+        count = int((binarize(record.x, record.levels) != found).sum())
+        total += count
+        if count and first is None:
             first = record.name
-            if flipped.bugs:
-                failures.append(
-                    f"{first}: end to end, {flipped.bugs} of {flipped.count} signs differ that no rounding explains"
-                )
+            exact = None if analysed is None else _named(analysed(), first).exact
+            bugs = flips(record.x, found, record.levels, exact, unit_roundoff=unit_roundoff).bugs
+            if bugs:
+                failures.append(f"{first}: end to end, {bugs} of {count} signs differ that no rounding explains")
     gaps = {
         name: difference(expected, outputs[name], unit_roundoff=unit_roundoff)
         for name, expected in recording.outputs.items()
@@ -67,6 +81,10 @@ def compare_free_run(
         first_divergence=first,
     )
     return run, failures
+
+
+def _named(recording: Recording, name: str) -> BinarizationRecord:
+    return next(record for record in recording.binarizations if record.name == name)
 
 
 def argmax_agreement(expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> float | None:

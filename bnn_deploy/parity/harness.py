@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from bnn_deploy.parity.instrument import teacher_forced
 from bnn_deploy.parity.kept_open import KeptOpen
 from bnn_deploy.parity.layerwise import RunnerFactory, compare_layers, compare_pytorch, reference_accumulators
 from bnn_deploy.parity.results import BinarizationResult, CaseResult, LayerResult, RunnerResult
+from bnn_deploy.parity.thresholds import threshold_failures
 from bnn_deploy.runners.base import Recording, RecordingRunner
 
 UNIT_ROUNDOFF = {FP32: FLOAT32_ROUNDOFF, FP16: 2.0**-11}
@@ -98,14 +100,18 @@ class Harness:
             recording: Of `record`; None makes it.
         """
         recording = recording or self.record(case)
-        self.file_failures = self.file_failures or tuple(constant_failures(self._model, recording))
-        samples = next(iter(case.feeds.values())).shape[0]
+        self.file_failures = self.file_failures or (
+            *constant_failures(self._model, recording),
+            *threshold_failures(self._model, recording),
+        )
         accumulators = reference_accumulators(recording)
         own = compare_pytorch(recording, accumulators)
         failures = tuple(_layer_failures(own)) if case.finite else ()
-        results = [RunnerResult(self._reference.name, samples, tuple(own), (), None, failures)]
-        results += [self._runner(name, case, recording, accumulators) for name in self._factories]
-        return CaseResult(case.name, case.description, samples, tuple(results), None, recording.unproven)
+        results = [RunnerResult(self._reference.name, case.samples, tuple(own), (), None, failures)]
+        # A whole analysis of its own: only where a sign differs, and then once for all runners.
+        analysed = cache(lambda: self._reference.record(case.feeds, precision=self.precision))
+        results += [self._runner(name, case, recording, accumulators, analysed) for name in self._factories]
+        return CaseResult(case.name, case.description, case.samples, tuple(results), None, recording.unproven)
 
     def probe(self, name: str) -> RunnerResult:
         """Gives every binarisation of the file values that are hard to binarise, and compares its words."""
@@ -119,10 +125,14 @@ class Harness:
         return RunnerResult(name, 0, (), (), None, failures, tuple(probes))
 
     def _runner(
-        self, name: str, case: InputCase, recording: Recording, accumulators: Mapping[str, NDArray[Any]]
+        self,
+        name: str,
+        case: InputCase,
+        recording: Recording,
+        accumulators: Mapping[str, NDArray[Any]],
+        analysed: Callable[[], Recording],
     ) -> RunnerResult:
         factory, unit = self._factories[name], UNIT_ROUNDOFF[self.precision]
-        samples = next(iter(case.feeds.values())).shape[0]
         layers, binarizations, others = compare_layers(
             self._model,
             factory,
@@ -134,9 +144,11 @@ class Harness:
         )
         # The nearest cause first: an output is off because a layer is.
         failures = _layer_failures(layers) + _binarization_failures(binarizations) + others
-        free_run, more = compare_free_run(self._model, factory, case.feeds, recording, unit_roundoff=unit)
+        free_run, more = compare_free_run(
+            self._model, factory, case.feeds, recording, unit_roundoff=unit, analysed=analysed if case.finite else None
+        )
         failures += more if case.finite else []
-        return RunnerResult(name, samples, tuple(layers), tuple(binarizations), free_run, tuple(failures))
+        return RunnerResult(name, case.samples, tuple(layers), tuple(binarizations), free_run, tuple(failures))
 
 
 def precision_of(model: onnx.ModelProto) -> str:

@@ -38,6 +38,11 @@ class InputCase:
     feeds: dict[str, NDArray[Any]]
     finite: bool = True
 
+    @property
+    def samples(self) -> int:
+        """How many."""
+        return next(iter(self.feeds.values())).shape[0]
+
 
 def open_shapes(model: onnx.ModelProto) -> dict[str, OpenShape]:
     """Input name -> its shape in the file; None where the size is open."""
@@ -49,15 +54,18 @@ def open_shapes(model: onnx.ModelProto) -> dict[str, OpenShape]:
     }
 
 
-def batches_of(shapes: Mapping[str, OpenShape], exported: Sequence[Sequence[int]], asked: Sequence[int]) -> list[int]:
-    """The batch sizes to try: those asked for, else the usual ones; the only one where the file has it fixed."""
+def batches_of(
+    shapes: Mapping[str, OpenShape], exported: Sequence[Sequence[int]], asked: Sequence[int], most: int | None = None
+) -> list[int]:
+    """The batch sizes to try: those asked for, else the usual ones up to `most`; or the one that the file has."""
     fixed = next((shape[0] for shape in shapes.values() if shape and shape[0] is not None), None)
     if fixed is not None:
         return [fixed]
     if asked:
         return list(dict.fromkeys(asked))
     large = any(len(shape) > 2 and int(np.prod(shape[2:])) > LARGE_IMAGE_PIXELS for shape in exported)
-    return list(LARGE_IMAGE_BATCHES if large else BATCHES)
+    usual = LARGE_IMAGE_BATCHES if large else BATCHES
+    return [batch for batch in usual if most is None or batch <= most]
 
 
 def sizes_of(shapes: Mapping[str, OpenShape], exported: Sequence[Sequence[int]]) -> list[tuple[int, int]]:

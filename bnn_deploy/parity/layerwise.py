@@ -20,7 +20,8 @@ from bnn_deploy.bits import binarize
 from bnn_deploy.opset import CLIP
 from bnn_deploy.parity.compare import FLOAT32_ROUNDOFF, MOST_TIES, Difference, difference, flips, shaped
 from bnn_deploy.parity.epilogue import epilogue_bound, epilogue_mismatches, exact_epilogue, real_accumulator
-from bnn_deploy.parity.instrument import FloatPoint, Instrumented, LayerPoint, PackPoint, teacher_forced
+from bnn_deploy.parity.instrument import teacher_forced
+from bnn_deploy.parity.points import FloatPoint, Instrumented, LayerPoint, PackPoint
 from bnn_deploy.parity.results import BinarizationResult, LayerResult
 from bnn_deploy.reference import accumulate_conv2d, accumulate_linear, convolve_real, epilogue
 from bnn_deploy.runners.base import Arrays, BinarizationRecord, LayerRecord, Recording, Runner

@@ -16,7 +16,7 @@ class ParityRequest:
         network: The fields of the `ExportRequest` that makes the PyTorch model.
         sha256: Of the file, as the report beside it has it; None where there is no report.
         out: The folder that gets `parity.json`.
-        runners: Names out of `runners.catalogue.RUNNERS`; empty for those that can run here.
+        runners: Out of `runners.catalogue.names(Use.RUN)`; empty for those that can run here.
         inputs: Files of the user's, as `bnn-deploy run` takes them.
         images: A folder of images.
         mean: Of images, one number or one a channel; None where the file says.

@@ -94,7 +94,7 @@ def test_whole_way(deployed: Callable[..., Any], cli: Callable[..., Any]) -> Non
     ("words", "message"),
     [
         (("none.onnx",), "error: none.onnx: no such file; wanted: an ONNX file, or a folder"),
-        (("FILE", "--runner", "quick"), "error: runner 'quick': no such runner; wanted: one of onnxruntime-float, "),
+        (("FILE", "--runner", "quick"), "error: runner 'quick': no such runner; wanted: one of onnxruntime, "),
         (("FILE", "--batch", "0"), "error: batch: [0]; wanted: numbers of 1 or more\n"),
         (("FILE", "--out", "FOLDER"), "a folder; wanted: the name of a file; fix: --out "),
         (("FILE", "--input", "none.npy"), "error: none.npy: no such file"),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 from bnn_deploy.cli import parity as command
 
@@ -52,11 +56,21 @@ def copy(exported: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def everything(folder: Path, classes: int = 5) -> tuple[str, ...]:
+    """Every file that the command can be told to write or read, in `folder`."""
+    for label in range(classes):
+        (folder / "labelled" / f"class {label}").mkdir(parents=True)
+        pixels = np.random.default_rng(label).integers(0, 255, (6, 6, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "labelled" / f"class {label}" / "image.png")
+    written = {"-o": "found", "--html": "page.html", "--junit": "junit.xml", "--golden": "golden"}
+    paths = [part for option, name in written.items() for part in (option, str(folder / name))]
+    return (*paths, "--labels", str(folder / "labelled"), "--mean", "0.5", "--deviation", "0.25", "--bisect")
+
+
 def test_everything_at_once(exported: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
-    page, junit = tmp_path / "page.html", tmp_path / "junit.xml"
-    options = ("--batch", "3", "--runner", "onnxruntime", "--html", str(page), "--junit", str(junit))
-    golden = tmp_path / "golden"
-    outcome = cli("parity", str(exported), "-o", str(tmp_path / "found"), *options, "--golden", str(golden), "--json")
+    page, junit, golden = (tmp_path / name for name in ("page.html", "junit.xml", "golden"))
+    options = ("--batch", "3", "--samples", "5", "--runner", "onnxruntime", "--json")
+    outcome = cli("parity", str(exported), *everything(tmp_path), *options)
     assert outcome.status == 0, outcome.err
     report = json.loads(outcome.out)
     assert report == json.loads((tmp_path / "found" / "parity.json").read_text())
@@ -68,7 +82,46 @@ def test_everything_at_once(exported: Path, tmp_path: Path, cli: Callable[..., A
     for case in report["cases"][:-1]:
         for layer in case["runners"]["onnxruntime"]["layers"]:
             assert layer["bound"] > 0 and layer["bound_used"] <= 1 and layer["inexact"] == 0
-    assert page.read_text().startswith("<!") and junit.read_bytes().startswith(b"<?xml") and golden.is_dir()
+    assert page.read_text().startswith("<!") and junit.read_bytes().startswith(b"<?xml")
+    assert report["accuracy"]["samples"] == 5 and set(report["accuracy"]["top1"]) == {"pytorch", "onnxruntime"}
+    assert report["accuracy"]["classes"] == [f"class {label}" for label in range(5)]
+    assert not (tmp_path / "found" / "bisected").exists()
+    assert cli("verify", str(golden), "--runner", "onnxruntime").status == 0
+
+
+def test_everything_at_once_of_a_file_that_is_wrong(copy: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """The bits of the first layer reversed: every report is written and says so, and the case runs by itself."""
+    model = onnx.load(str(copy / "model.onnx"))
+    (node,) = [node for node in model.graph.node if node.name == "conv"]
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == node.input[1]]
+    words = numpy_helper.to_array(tensor).copy()
+    words.flat[0] ^= 4
+    tensor.CopyFrom(numpy_helper.from_array(words, tensor.name))
+    onnx.save(model, str(copy / "model.onnx"))
+    request = json.loads((copy / "report.json").read_text())["request"]
+    options = ("--model", request["model"], "--input-shape", "1x3x6x6", "--batch", "1", "--runner", "onnxruntime")
+    outcome = cli("parity", str(copy), *everything(tmp_path), *options)
+    assert outcome.status == 1, outcome.err
+    found = tmp_path / "found"
+    assert not json.loads((found / "parity.json").read_text())["passed"]
+    assert "Parity fails" in (tmp_path / "page.html").read_text()
+    tests = ElementTree.parse(tmp_path / "junit.xml").iter("testcase")
+    assert "conv" in {test.get("name") for test in tests if test.find("failure") is not None}
+    # The bundle is PyTorch's word, and so the file in it is refuted too.
+    assert cli("verify", str(tmp_path / "golden"), "--runner", "onnxruntime").status == 1
+    script = found / "bisected" / "onnxruntime" / "reproduce.py"
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "the failure is there" in run.stdout, run.stderr
+
+
+def test_labels_of_other_classes_are_refused_before_anything_runs(
+    exported: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    outcome = cli("parity", str(exported), *everything(tmp_path, classes=3))
+    assert outcome.status == 2 and outcome.out == ""
+    assert "5 class scores, and 3 classes in folder" in outcome.err.splitlines()[-1]
+    assert "random images" not in outcome.err
+    assert [path.name for path in tmp_path.iterdir() if path.name != "found"] == ["labelled"]
 
 
 def test_a_table(exported: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -135,16 +188,29 @@ def test_a_file_changed_after_its_export(copy: Path, cli: Callable[..., Any]) ->
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        (("--runner", "tensorrt-9"), "runners ['tensorrt-9']"),
+        (("--runner", "tensorrt-9"), "runner 'tensorrt-9': no such runner"),
         (("--size", "12"), "not a height and a width"),
         (("--mean", "a"), "not numbers"),
         (("--input", "nowhere.npy"), "no such file"),
         (("--images", "nowhere"), "no such folder"),
+        (("--html", "."), "the name of a file"),
+        (("--junit", "model.onnx/junit.xml"), "is a file"),
+        (("--input", "other-name.npz"), "inputs ['y']"),
+        (("--input", "empty.npy"), "samples: 0 of 'x'"),
+        (("--input", "small.npy"), "shape 2x3x5x6"),
+        (("--size", "5x7"), "shape anyx3x6x6"),
         (("--kwargs", '{"depth": 3}'), "no keyword argument 'depth'"),
         (("--model", "no_such_model"), "no_such_model"),
     ],
 )
-def test_refusals(options: tuple[str, str], wanted: str, copy: Path, cli: Callable[..., Any]) -> None:
+def test_refusals(
+    options: tuple[str, str], wanted: str, copy: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((2, 3, 6, 6), np.float32)
+    np.savez(copy / "other-name.npz", y=image)
+    np.save(copy / "empty.npy", image[:0])
+    np.save(copy / "small.npy", image[:, :, :5])
+    monkeypatch.chdir(copy)
     before = sorted(copy.iterdir())
     outcome = cli("parity", str(copy), *options)
     assert outcome.status == 2, outcome.err

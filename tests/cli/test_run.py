@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+
+from bnn_deploy.runners.base import RunnerBase
+from bnn_deploy.runners.catalogue import RUNNERS
+from bnn_deploy.tensorrt.interface import describe_tensors
+from bnn_deploy.tensorrt.metadata import FORMAT, EngineMetadata, sha256_of, write_engine
 
 Cli = Callable[..., Any]
 Deployed = Callable[..., Any]
@@ -193,12 +199,72 @@ def test_a_model_that_onnxruntime_does_not_load(residual: Any, cli: Cli, tmp_pat
     x = save(tmp_path / "x.npy", residual.feeds["x"])
     status, out, err = cli("run", str(tmp_path / "m.onnx"), "-i", x)
     assert (status, out) == (2, "")
-    assert err.startswith("error: the model: ONNX Runtime") and "NoSuchOp" in err and err.count("\n") == 1
+    assert err.startswith(f"error: {tmp_path / 'm.onnx'}: ONNX Runtime") and "NoSuchOp" in err and err.count("\n") == 1
     status, out, err = cli("run", str(tmp_path / "m.onnx"), "-i", x, "--runner", "reference")
     assert (status, out) == (2, "")
     assert "NoSuchOp" in err and err.count("\n") == 1
 
 
-def test_a_runner_that_there_is_not(residual: Any, cli: Cli) -> None:
-    status, _, err = cli("run", str(residual.path), "-i", "x.npy", "--runner", "tensorrt")
-    assert status == 2 and "tensorrt" in err
+@pytest.mark.parametrize(
+    ("runner", "message"),
+    [
+        ("tpu", "runner 'tpu': no such runner; wanted: one of reference, onnxruntime, "),
+        ("openvino", "runner 'openvino': does not load a deployed file; wanted: one of reference, "),
+    ],
+)
+def test_a_runner_that_there_is_not(runner: str, message: str, residual: Any, cli: Cli) -> None:
+    status, out, err = cli("run", str(residual.path), "-i", "x.npy", "--runner", runner)
+    assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith(f"error: {message}")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("runner", "message"),
+    [("onnxruntime-cuda", "runner onnxruntime-cuda: "), ("tensorrt", "")],
+)
+def test_a_runner_without_a_gpu_says_so_in_a_line(
+    runner: str, message: str, residual: Any, cli: Cli, tmp_path: Path
+) -> None:
+    x = save(tmp_path / "x.npy", residual.feeds["x"])
+    status, out, err = cli("run", str(residual.path), "-i", x, "--runner", runner)
+    assert (status, out, err.count("\n")) == (2, "", 1) and err.startswith(f"error: {message}"), err
+
+
+@pytest.fixture
+def engine(residual: Any, tmp_path: Path) -> Path:
+    """An engine whose plan is no plan, with the metadata of a network."""
+    model, plan = residual.proto(), b"plan"
+    values: dict[str, Any] = {entry.name: "" for entry in fields(EngineMetadata)}
+    values |= {"engine_sha256": sha256_of(plan), "properties": {}, "format": FORMAT}
+    values |= {name: describe_tensors(getattr(model.graph, name[:-1])) for name in ("inputs", "outputs")}
+    metadata = EngineMetadata(**values)
+    write_engine(tmp_path / "x.engine", plan, metadata)
+    return tmp_path / "x.engine"
+
+
+def test_an_engine_runs_on_tensorrt(
+    engine: Path, residual: Any, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Made(RunnerBase):
+        name = "tensorrt"
+
+        def __init__(self, file: Any) -> None:
+            assert file == engine
+
+        def infer(self, feeds: Any) -> Any:
+            assert list(feeds) == ["x"] and feeds["x"].shape == residual.feeds["x"].shape
+            return {"output": np.zeros((1, 5), np.float32)}
+
+    x = save(tmp_path / "x.npy", residual.feeds["x"])
+    monkeypatch.setitem(RUNNERS, "tensorrt", replace(RUNNERS["tensorrt"], make=lambda module, task: Made(task.file)))
+    status, out, err = cli("run", str(engine), "-i", x, "--json")
+    assert (status, err) == (0, "") and json.loads(out)["runner"] == "tensorrt"
+    status, _, err = cli("run", str(engine), "-i", x, "--runner", "onnxruntime")
+    assert status == 2 and err.startswith(f"error: runner onnxruntime: {engine} is an engine; wanted: an ONNX file")
+
+
+@pytest.mark.parametrize("command", ["inspect", "parity", "engine"])
+def test_a_command_that_takes_no_engine(command: str, engine: Path, cli: Cli) -> None:
+    status, out, err = cli(command, str(engine))
+    assert (status, out) == (2, "")
+    assert err == f"error: {engine}: an engine; wanted: the ONNX file that it was built of\n"

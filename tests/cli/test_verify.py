@@ -157,4 +157,4 @@ def test_numbers_that_json_lacks(deployed: Deployed, golden: Golden, cli: Cli, t
 
 def test_an_unknown_runner(deployed: Deployed, golden: Golden, cli: Cli) -> None:
     status, out, err = cli("verify", str(golden(deployed("Residual"))), "--runner", "abacus")
-    assert (status, out) == (2, "") and err.startswith("error: --runner: runners ['abacus']; wanted: names out of ")
+    assert (status, out) == (2, "") and err.startswith("error: runner 'abacus': no such runner; wanted: one of ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -14,37 +13,7 @@ from bnn_deploy.html import render_page
 from bnn_deploy.inspection import ExportHistory, GraphTotals, Inspection, PassRow, inspect_file
 
 NETWORKS = ("Residual", "Assorted", "Ternary")
-VOID = {"meta", "br"}
 EVIL = '"><script>alert(1)</script>&amp;'
-
-
-class Reader(HTMLParser):
-    """Refuses tags that are not closed in order; keeps tags, attributes and text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.classes: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        self.classes += [name for key, value in attrs if key == "class" for name in (value or "").split()]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text += data
 
 
 @pytest.fixture(params=NETWORKS)
@@ -58,8 +27,8 @@ def history() -> ExportHistory:
     return ExportHistory("net", 123_456, GraphTotals(90, 80, 7_000_000, {"Conv": 60, "Sign": 30}), passes)
 
 
-def test_has_every_layer_node_and_reason(found: Inspection) -> None:
-    page = Reader(render_page(found, None, title="some network"))
+def test_has_every_layer_node_and_reason(found: Inspection, html_reader: Any) -> None:
+    page = html_reader(render_page(found, None, title="some network"))
     assert "some network" in page.text
     for layer in found.layers:
         assert layer.name in page.text
@@ -69,9 +38,9 @@ def test_has_every_layer_node_and_reason(found: Inspection) -> None:
     assert "svg" in page.tags and page.classes.count("edge") == lines
 
 
-def test_opens_without_a_network_and_runs_nothing(found: Inspection, history: ExportHistory) -> None:
+def test_opens_without_a_network_and_runs_nothing(found: Inspection, history: ExportHistory, html_reader: Any) -> None:
     text = render_page(found, history, title="net")
-    page = Reader(text)
+    page = html_reader(text)
     assert not re.search(r"https?:|//[a-z]|url\(|@import", text)
     assert not {"script", "link", "img", "iframe", "object", "base", "form", "use", "image"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on") or name in ("src", "href")]
@@ -87,8 +56,8 @@ def test_every_colour_has_a_value_in_both_schemes(found: Inspection) -> None:
     assert set(re.findall(r"var\((--[\w-]+)\)", style)) == light == dark
 
 
-def test_before_and_after(found: Inspection, history: ExportHistory) -> None:
-    page = Reader(render_page(found, history, title="net")).text
+def test_before_and_after(found: Inspection, history: ExportHistory, html_reader: Any) -> None:
+    page = html_reader(render_page(found, history, title="net")).text
     assert "Before and after" in page
     assert f"kernels an image, of {80}" in page
     assert "7.00 MB" in page and "123 kB" in page
@@ -96,20 +65,20 @@ def test_before_and_after(found: Inspection, history: ExportHistory) -> None:
     assert "FoldPass" in page and "conv9: because of this" in page
 
 
-def test_without_a_report_it_says_where_to_get_one(found: Inspection) -> None:
-    page = Reader(render_page(found, None, title="net")).text
+def test_without_a_report_it_says_where_to_get_one(found: Inspection, html_reader: Any) -> None:
+    page = html_reader(render_page(found, None, title="net")).text
     assert "Before and after" not in page and "bnn-deploy export" in page
 
 
-def test_advice_that_holds_for_several_layers_is_told_once(deployed: Callable[..., Any]) -> None:
+def test_advice_that_holds_for_several_layers_is_told_once(deployed: Callable[..., Any], html_reader: Any) -> None:
     found = inspect_file(deployed("Residual").path)
     layers = tuple(replace(layer, advice="do this instead") for layer in found.layers)
-    page = Reader(render_page(replace(found, layers=layers), None, title="net")).text
+    page = html_reader(render_page(replace(found, layers=layers), None, title="net")).text
     assert page.count("do this instead") == 1
     assert page.count(f"As for {layers[0].name}.") == len(layers) - 1
 
 
-def test_names_cannot_break_out(found: Inspection, history: ExportHistory) -> None:
+def test_names_cannot_break_out(found: Inspection, history: ExportHistory, html_reader: Any) -> None:
     """Whoever made the file chose the names in it."""
     evil = replace(
         found,
@@ -118,13 +87,13 @@ def test_names_cannot_break_out(found: Inspection, history: ExportHistory) -> No
         float_weights=tuple(replace(weight, name=EVIL, used_by=(EVIL,)) for weight in found.float_weights),
     )
     past = replace(history, passes=(PassRow(EVIL, 1, ((EVIL, EVIL),)),))
-    page = Reader(render_page(evil, past, title=EVIL))
+    page = html_reader(render_page(evil, past, title=EVIL))
     assert "script" not in page.tags and EVIL in page.text
 
 
-def test_sizes_that_are_not_known(found: Inspection) -> None:
+def test_sizes_that_are_not_known(found: Inspection, html_reader: Any) -> None:
     nodes = tuple(replace(node, outputs=dict.fromkeys(node.outputs)) for node in found.nodes)
     layers = tuple(replace(layer, macs=None) for layer in found.layers)
     blurred = replace(found, nodes=nodes, layers=layers, inputs=dict.fromkeys(found.inputs))
-    page = Reader(render_page(blurred, None, title="net")).text
+    page = html_reader(render_page(blurred, None, title="net")).text
     assert "of unknown size" in page

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bnn_deploy import nn
-from bnn_deploy.nn.taps import BinarizeTap, LayerTap, record_taps
+from bnn_deploy.nn.taps import BinarizeTap, LayerTap, record_taps, substitute_outputs
 
 
 def test_every_binary_operation_is_recorded_in_call_order() -> None:
@@ -76,3 +76,21 @@ def test_recordings_nest_and_hold_no_graph() -> None:
     assert y.requires_grad
     for tap in outer:
         assert not tap.x.requires_grad
+
+
+def test_the_network_goes_on_with_a_substitute() -> None:
+    """In call order, and the operation itself does not run: its output in the tap is empty."""
+    model = torch.nn.Sequential(nn.BinaryLinear(2, 3), nn.BinaryLinear(3, 1))
+    nn.name_layers(model)
+    seen = []
+
+    def substitute(tap: BinarizeTap | LayerTap) -> torch.Tensor:
+        seen.append(tap)
+        return torch.full((4, 3), float(len(seen)))
+
+    with substitute_outputs(substitute), record_taps() as recorded:
+        y = model(torch.randn(4, 2))
+    assert y.tolist() == [[4.0] * 3] * 4 and recorded == []
+    assert [type(tap) for tap in seen] == [BinarizeTap, LayerTap] * 2
+    assert seen[1].x.tolist() == [[1.0] * 3] * 4 and seen[1].y.numel() == 0
+    assert model(torch.randn(4, 2)).shape == (4, 1)

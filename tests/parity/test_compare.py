@@ -51,10 +51,13 @@ def test_rounding_is_relative_to_the_largest_value(size: float, factor: float, w
     assert gap.within == within
 
 
-def test_where_all_is_0_nothing_is_rounding() -> None:
-    assert tolerance_of(np.zeros(3)) == 0 and tolerance_of(np.array([NAN, INF])) == 0
+def test_of_zeros_alone_rounding_is_told_in_units() -> None:
+    """They have no magnitude; what adds up to 0 may well miss it."""
+    assert tolerance_of(np.zeros(3)) == tolerance_of(np.array([NAN, INF])) == FLOAT_TOLERANCE
     assert difference(np.zeros(3), np.zeros(3)).within
-    assert not difference(np.zeros(3), np.full(3, 1e-30)).within
+    assert difference(np.zeros(3), np.full(3, 1e-30)).within
+    assert not difference(np.zeros(3), np.full(3, 1e-4)).within
+    assert not difference(np.zeros(3), np.full(3, 1e-30), np.zeros(3)).within
 
 
 def test_the_difference_is_taken_in_float64() -> None:

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from bnn_deploy.functions import function_body
 from bnn_deploy.parity import RunnerResult
-from bnn_deploy.parity.instrument import PackPoint
+from bnn_deploy.parity.points import PackPoint
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.reference import ReferenceRunner
 

@@ -23,7 +23,8 @@ EXPORTED = [[1, 3, 8, 10]]
 
 def test_batches() -> None:
     assert batches_of(OPEN, EXPORTED, []) == list(BATCHES) == [1, 2, 7, 32]
-    assert batches_of(OPEN, EXPORTED, [5, 3, 5]) == [5, 3]
+    assert batches_of(OPEN, EXPORTED, [], 8) == [1, 2, 7]
+    assert batches_of(OPEN, EXPORTED, [5, 3, 5], 1) == [5, 3]
     assert batches_of({"x": (4, 3, 8, 10)}, EXPORTED, [5]) == [4]
     assert batches_of({"x": (None, 3, 224, 224)}, [[1, 3, 224, 224]], []) == list(LARGE_IMAGE_BATCHES)
 

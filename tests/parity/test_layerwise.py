@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from bnn_deploy import nn
 from bnn_deploy.parity.layerwise import compare_layers, compare_pytorch, reference_accumulator
-from bnn_deploy.runners.base import LayerRecord, Recording
+from bnn_deploy.runners.base import Recording
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.pytorch import PyTorchRunner
 
@@ -23,20 +22,8 @@ def record(model: torch.nn.Module, x: Any) -> Recording:
     return PyTorchRunner(model, ["x"], ["output"]).record({"x": np.asarray(x, np.float32)})
 
 
-def sums(layer: LayerRecord) -> Any:
-    """In float64, by PyTorch."""
-    x, weight = torch.from_numpy(layer.x).double(), torch.from_numpy(layer.weight).double()
-    if layer.geometry is None:
-        return (x @ weight.T).numpy()
-    top, left, bottom, right = layer.geometry.pads
-    framed = F.pad(x, (left, right, top, bottom), value=layer.geometry.pad_value)
-    return F.conv2d(
-        framed, weight, None, layer.geometry.strides, 0, layer.geometry.dilations, layer.geometry.group
-    ).numpy()
-
-
 @pytest.mark.parametrize("network", ["Residual", "Fused", "Ternary", "Assorted", "Repeated"])
-def test_accumulators(network: str, deployed: Callable[..., Any]) -> None:
+def test_accumulators(network: str, deployed: Callable[..., Any], sums: Callable[..., Any]) -> None:
     given = deployed(network)
     for layer in record(given.module, given.feeds["x"]).layers:
         found, expected = reference_accumulator(layer), sums(layer)
@@ -48,7 +35,7 @@ def test_accumulators(network: str, deployed: Callable[..., Any]) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
-def test_leading_axes_are_kept() -> None:
+def test_leading_axes_are_kept(sums: Callable[..., Any]) -> None:
     layer = nn.BinaryLinear(6, 4)
     x = np.random.default_rng(0).standard_normal((2, 3, 6))
     (found,) = record(layer, x).layers

@@ -47,8 +47,8 @@ def constants_of(outputs: int) -> dict[str, Any]:
 @pytest.mark.parametrize("optimise", [True, False])
 def test_wide_twin_has_what_the_bits_were_decided_on(optimise: bool) -> None:
     """The shortcut is what a float16 operator makes that ONNX Runtime computes in float32: its rounding counts."""
-    text = f"""net (int32[1, 4, 4, 2] packed, float16[1, 33, 4, 4] x) => (float16[1, 33, 4, 4] y, int32[1, 4, 4, 2] bits)
-        <float16[1, 33, 4, 4] residual> {{
+    text = f"""net (int32[1, 4, 4, 2] packed, float16[1, 33, 4, 4] x) =>
+        (float16[1, 33, 4, 4] y, int32[1, 4, 4, 2] bits) <float16[1, 33, 4, 4] residual> {{
         residual = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)
         y, bits = bnn_deploy.PackedConv2dAddPackFp16 <{CONV}, low = -1.0> (
             packed, weight, scale, bias, residual, lower, upper)

@@ -14,7 +14,8 @@ from bnn_deploy import opset
 from bnn_deploy.export.capture import capture
 from bnn_deploy.loading import load
 from bnn_deploy.models import catalogue
-from bnn_deploy.parity.instrument import Instrumented, observed, teacher_forced
+from bnn_deploy.parity.instrument import observed, teacher_forced
+from bnn_deploy.parity.points import Instrumented
 from bnn_deploy.passes import run_passes
 from bnn_deploy.passes.lower_precision import LowerPrecisionPass
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner

@@ -134,7 +134,7 @@ class FakeContext:
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         self.calls.append(f"profile {profile} on {stream}")
-        self.active_optimization_profile, self._batch = profile, -1
+        self.active_optimization_profile, self._batch, self._addresses = profile, -1, {}
         return "profile" not in self._engine.fails
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:

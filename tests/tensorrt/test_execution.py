@@ -194,6 +194,19 @@ def test_what_tensorrt_refuses_is_a_failure(failure: str, message: str, load: An
         Execution(load(FakeEngine(fails={failure}))).infer({"x": x(2)})
 
 
+def test_after_a_failure_shapes_are_said_again(load: Any) -> None:
+    engine = FakeEngine()
+    run = Execution(load(engine))
+    run.infer({"x": x(2)})
+    engine.fails.add("shape")
+    with pytest.raises(CheckFailed):
+        run.infer({"x": x(3)})
+    engine.fails.clear()
+    run.infer({"x": x(2)})
+    shapes = [call for call in engine.contexts[0].calls if call.startswith("shape")]
+    assert shapes == ["shape (2, 3)", "shape (3, 3)", "shape (2, 3)"]
+
+
 def test_a_profile_that_cannot_be_switched_to(load: Any) -> None:
     engine = FakeEngine(profiles=((1, 1, 1), (2, 2, 2)), fails={"profile"})
     with pytest.raises(CheckFailed, match="does not switch to profile 1"):

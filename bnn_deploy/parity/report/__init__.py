@@ -1,0 +1,1 @@
+"""A parity report for people, as a page, and for CI servers, as JUnit XML."""
