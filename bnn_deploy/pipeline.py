@@ -169,12 +169,10 @@ def _parity_inputs(
     """Samples for each input, and what they are. A file of fixed batch takes as many as it was exported with."""
     fixed = request.dynamic == "none"
     if on_digits:
-        images, _ = digits.held_out()
         if fixed:
-            return [images[: shapes[0][0]]], "held-out digits"
-        return [np.concatenate([images[: PARITY_DIGITS - 1], np.zeros_like(images[:1])])], (
-            "held-out digits, and a blank image"
-        )
+            return [digits.some_held_out(shapes[0][0])], "held-out digits"
+        images = digits.some_held_out(PARITY_DIGITS - 1)
+        return [np.concatenate([images, np.zeros_like(images[:1])])], "held-out digits, and a blank image"
     count = min(sample_count(shape) for shape in shapes)
     inputs = [
         random_samples(shape, shape[0] + 2 if fixed else count, request.seed + index)
