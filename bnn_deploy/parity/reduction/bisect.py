@@ -5,7 +5,8 @@
    the stretch of nodes between it and the nearest tensors that the recording knows.
 2. Where each node by itself is right, the failure is in what a runner makes of several: delta debugging over the nodes
    of the whole file, cut where they may be cut, for what is made outside is given.
-3. Fewer samples; then smaller images, and zeros where nothing else is needed, as long as the same nodes still fail.
+3. Where these too are right, a scale or a bias may be another one by no more than counts as rounding.
+4. Fewer samples; then smaller images, and zeros where nothing else is needed, as long as the same nodes still fail.
 
 The order is fixed and nothing is drawn, so that the same failure gives the same case.
 """
@@ -13,17 +14,20 @@ The order is fixed and nothing is drawn, so that the same failure gives the same
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.parity.adversarial import probe_model
 from bnn_deploy.parity.layerwise import RunnerFactory
 from bnn_deploy.parity.reduction.case import ReducedCase
 from bnn_deploy.parity.reduction.delta import Budget, ddmin
-from bnn_deploy.parity.reduction.oracle import Reference, Subject, of_samples, plain_reference, reference_of
+from bnn_deploy.parity.reduction.oracle import Expected, Reference, Subject, of_samples, plain_reference, reference_of
 from bnn_deploy.parity.reduction.shrink import shrink
 from bnn_deploy.parity.reduction.subgraph import border, given, isolated
 from bnn_deploy.parity.reduction.trial import PASSES, Part, Trial, outcome
@@ -55,7 +59,7 @@ def bisect(
         progress: Is told what is being done.
 
     Returns:
-        None where every part agrees with the reference within the stated tolerance.
+        None where every part agrees with the reference within the stated tolerance, and every scale and bias exactly.
 
     Raises:
         InputRefused: The layers of the file are not those of the recording, so there is no reference for them.
@@ -92,6 +96,8 @@ def _reduce(
     if part is None:
         progress(f"{runner}: every node is right by itself; looking for those that fail together")
         part = _fewest_nodes(trial, model, reference, feeds, progress)
+    if part is None:
+        part = _first_wrong_constant(trial, reference)
     if part is None:
         return None
     progress(f"{runner}: {', '.join(part.names)} fails; looking for the smallest input")
@@ -151,6 +157,34 @@ def _stretch(reference: Reference, last: int, output: str) -> Part:
     made = {name for index in chosen for name in nodes[index].output}
     inputs = {name: reference.known[name].values for name in wanted - made if name in reference.known}
     return Part(subject, tuple(sorted(chosen)), inputs, {output: reference.wanted(output)}, computable=False)
+
+
+def _first_wrong_constant(trial: Trial, reference: Reference) -> Part | None:
+    """The first layer with another scale or bias than the PyTorch network's, by so little that it passes for rounding.
+
+    What it should make of its input is, bit for bit, what the runner makes of the mended layer.
+    """
+    subject = reference.subject
+    for index, nodes in enumerate(zip(subject.file.graph.node, subject.mended.graph.node, strict=True)):
+        own, mended = (
+            _constants(model, node) for model, node in zip((subject.file, subject.mended), nodes, strict=True)
+        )
+        if all(np.array_equal(one, other) for one, other in zip(own, mended, strict=True)):
+            continue
+        part = _single(reference, index)
+        made = trial.run(replace(part, subject=replace(subject, file=subject.mended)).model, part.inputs)
+        if isinstance(made, Exception):
+            continue
+        expected = {name: Expected(made[name]) for name in part.expected}
+        if (failing := trial.confirmed(replace(part, expected=expected, computable=False))) is not None:
+            return failing
+    return None
+
+
+def _constants(model: onnx.ModelProto, node: onnx.NodeProto) -> list[NDArray[Any]]:
+    """Those that a node reads, in order."""
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in node.input}
+    return [numpy_helper.to_array(arrays[name]) for name in node.input if name in arrays]
 
 
 def _fewest_nodes(

@@ -119,6 +119,33 @@ def test_a_wrong_scale_is_found_alone(layer: str, deployed: Deployed) -> None:
     assert case.layers == (layer,) and case.cause == FILE
 
 
+@pytest.mark.parametrize("operand_index", [SCALE, SCALE + 1], ids=("scale", "bias"))
+@pytest.mark.parametrize("layer", ["first", "second"])
+def test_a_constant_off_by_one_unit_in_the_last_place(
+    layer: str, operand_index: int, deployed: Deployed, tmp_path: Path
+) -> None:
+    """Far within what counts as rounding. What it should be is what the runner makes of the right constant."""
+    given = deployed("Residual")
+
+    def next_float(values: Any) -> Any:
+        return np.nextafter(values, np.float32(np.inf))
+
+    case = reduce(given, spoilt(given, layer, operand_index, next_float))
+    assert case.layers == (layer,) and case.cause == FILE
+    assert script(case.write(tmp_path / "case")) == 1
+    (tmp_path / "case" / "case.onnx").write_bytes(mended_case(case, given, layer, operand_index))
+    assert script(tmp_path / "case") == 0
+
+
+def mended_case(case: Any, given: Any, layer: str, operand_index: int) -> bytes:
+    """The model of a case with the constant that the good file has."""
+    right, model = operand(given.proto(), layer, operand_index), onnx.ModelProto()
+    model.CopyFrom(case.model)
+    wrong = operand(model, layer, operand_index)
+    wrong.raw_data = numpy_helper.to_array(right).tobytes()
+    return model.SerializeToString()
+
+
 def adjacent(model: onnx.ModelProto, first: str, second: str) -> list[str]:
     """The outputs of nodes of type `second` that read one of type `first`."""
     made = {name for node in model.graph.node if node.op_type == first for name in node.output}
