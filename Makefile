@@ -100,10 +100,10 @@ plugins:  ## build the native libraries, with g++ or clang++ and cmake, and nvcc
 
 # The kernels under the sanitizers for memory and for threads. The ONNX Runtime tests run with the first one loaded too;
 # not so the comparison with OpenVINO, which loads libraries in a way that the sanitizer forbids. The GPU's kernels run with
-# it in their executor, on their own and in the TensorRT plugin; what is wrong on purpose, runs a compiler, or loads TensorRT
-# or PyTorch, does without.
+# it in their executor, on their own and in the TensorRT plugin; what is wrong on purpose, runs a compiler, loads TensorRT or
+# PyTorch, measures, or looks at the libraries as they are shipped, does without.
 WITHOUT_SANITIZER = $(patsubst %,--ignore tests/plugins/%.py,$(addprefix cuda/test_,check_sass executor planted) \
-  $(addprefix tensorrt/test_,engine network registry))
+  $(addprefix tensorrt/test_,engine exports network registry) $(addprefix test_,bench_gpu benchmark gpu_bundle openvino))
 LIBASAN = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
 test-sanitizers: $(STAMP)
 	@for kind in address thread; do \
@@ -115,7 +115,7 @@ test-sanitizers: $(STAMP)
 	  BNN_CUDA_LIBRARY=$(PLUGINS)-address/cuda/host/libbnn_deploy_cuda_host.so \
 	  BNN_TENSORRT_LIBRARY=$(PLUGINS)-address/tensorrt/libbnn_deploy_tensorrt_host.so \
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 $(BIN)/pytest -q -rs -p no:cacheprovider tests/plugins \
-	  --ignore tests/plugins/test_openvino.py $(WITHOUT_SANITIZER)
+	  $(WITHOUT_SANITIZER)
 
 # On a machine with a GPU: needs nvcc, cmake, g++ and a Python with NumPy, pytest and hypothesis, and no .venv. PyTorch, where
 # it is there, is what bench-gpu compares with. GPU_ARCHITECTURE is 90 for compute capability 9.0.

@@ -28,10 +28,6 @@ import torch_peers  # noqa: E402
 import turns  # noqa: E402
 from our_layers import OurLayer  # noqa: E402
 
-pytestmark = pytest.mark.skipif(
-    "libasan" in os.environ.get("LD_PRELOAD", ""), reason="slow under a sanitizer, and shows nothing new"
-)
-
 LAYER = floors.Layer(64, 32, 6)
 MEASURED = {
     "copy_bandwidth": {

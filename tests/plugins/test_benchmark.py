@@ -14,10 +14,6 @@ import pytest
 
 from bnn_deploy.native import VARIABLE
 
-pytestmark = pytest.mark.skipif(
-    "libasan" in os.environ.get("LD_PRELOAD", ""), reason="slow under a sanitizer, and shows nothing new"
-)
-
 LAYERS = 7
 CONTENDERS = {"onnxruntime float32", "onnxruntime int8"}
 OPENVINO = {"openvino float32", "openvino int8", "openvino binary"}
