@@ -18,6 +18,7 @@
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 #include "cpu/nibble_table.h"
+#include "cpu/pack_dispatch.h"
 
 namespace bnn::cpu {
 namespace {
@@ -33,9 +34,7 @@ struct Avx2Lanes {
   static void store(float* p, __m256 z) { _mm256_storeu_ps(p, z); }
   static __m256 load(const float* p, int lanes) { return _mm256_maskload_ps(p, first(lanes)); }
   static void store(float* p, __m256 z, int lanes) { _mm256_maskstore_ps(p, first(lanes), z); }
-  static __m256 load(const Half* p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
+  static __m256 load(const Half* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static void store(Half* p, __m256 z) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
   }
@@ -232,21 +231,9 @@ void pack_pixels(const PackTask& t) {
   }
 }
 
-template <class Value>
-void pack_values(const PackTask& t) {
-  switch (t.compare) {
-    case Compare::kGreaterOrEqual:
-      return pack_pixels<Value, Compare::kGreaterOrEqual>(t);
-    case Compare::kGreater:
-      return pack_pixels<Value, Compare::kGreater>(t);
-    case Compare::kNotGreaterOrEqual:
-      return pack_pixels<Value, Compare::kNotGreaterOrEqual>(t);
-    case Compare::kBetween:
-      return pack_pixels<Value, Compare::kBetween>(t);
-  }
+void pack(const PackTask& t) {
+  dispatch_pack(t, [&](auto value, auto comparison) { pack_pixels<decltype(value), comparison.value>(t); });
 }
-
-void pack(const PackTask& t) { t.float16 ? pack_values<Half>(t) : pack_values<float>(t); }
 
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   int64_t total = 0, i = 0;

@@ -9,6 +9,7 @@
 
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
+#include "cpu/pack_dispatch.h"
 
 namespace bnn::cpu {
 namespace {
@@ -22,9 +23,7 @@ struct Avx512Lanes {
   static void store(float* p, __m512 z) { _mm512_storeu_ps(p, z); }
   static __m512 load(const float* p, int lanes) { return _mm512_maskz_loadu_ps(first(lanes), p); }
   static void store(float* p, __m512 z, int lanes) { _mm512_mask_storeu_ps(p, first(lanes), z); }
-  static __m512 load(const Half* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
+  static __m512 load(const Half* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static void store(Half* p, __m512 z) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
   }
@@ -147,21 +146,9 @@ void pack_pixels(const PackTask& t) {
   }
 }
 
-template <class Value>
-void pack_values(const PackTask& t) {
-  switch (t.compare) {
-    case Compare::kGreaterOrEqual:
-      return pack_pixels<Value, Compare::kGreaterOrEqual>(t);
-    case Compare::kGreater:
-      return pack_pixels<Value, Compare::kGreater>(t);
-    case Compare::kNotGreaterOrEqual:
-      return pack_pixels<Value, Compare::kNotGreaterOrEqual>(t);
-    case Compare::kBetween:
-      return pack_pixels<Value, Compare::kBetween>(t);
-  }
+void pack(const PackTask& t) {
+  dispatch_pack(t, [&](auto value, auto comparison) { pack_pixels<decltype(value), comparison.value>(t); });
 }
-
-void pack(const PackTask& t) { t.float16 ? pack_values<Half>(t) : pack_values<float>(t); }
 
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   __m512i total = _mm512_setzero_si512();
