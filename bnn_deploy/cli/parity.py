@@ -11,10 +11,10 @@ import typer
 
 from bnn_deploy.cli import output, parsing
 from bnn_deploy.cli.files import model_file
+from bnn_deploy.cli.options import CheckedRunners
 from bnn_deploy.cli.parity_summary import summary
 from bnn_deploy.cli.parsing import SignZero
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.runners.catalogue import Use, names
 
 REPORT = "report.json"
 WORKER = "bnn_deploy.parity_job"
@@ -24,13 +24,7 @@ def parity(
     file: Annotated[
         Path, typer.Argument(metavar="DIR|FILE", help="A folder that export wrote, or an ONNX file of ours.")
     ],
-    runner: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What runs it; may be repeated. Default: stock ONNX Runtime, and the native library. "
-            f"One of {', '.join(names(Use.RUN))}."
-        ),
-    ] = None,
+    runner: CheckedRunners = None,
     input_: Annotated[
         list[str] | None,
         typer.Option("--input", "-i", metavar="FILE", help="An .npy or .npz file or an image; NAME=FILE for several."),

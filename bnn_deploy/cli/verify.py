@@ -10,7 +10,8 @@ import typer
 
 from bnn_deploy.cli import output
 from bnn_deploy.cli.files import model_file
-from bnn_deploy.runners.catalogue import Use, exported_runners, factories, names
+from bnn_deploy.cli.options import CheckedRunners
+from bnn_deploy.runners.catalogue import exported_runners, factories
 
 if TYPE_CHECKING:
     from bnn_deploy.parity.golden.reader import GoldenBundle
@@ -22,13 +23,7 @@ COLUMNS = ("runner", "inputs", "samples", "accumulators differ", "values differ"
 
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `bnn-deploy parity --golden DIR` wrote.")],
-    runner: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What runs it; may be repeated. Default: stock ONNX Runtime, and the native library. "
-            f"One of {', '.join(names(Use.RUN))}."
-        ),
-    ] = None,
+    runner: CheckedRunners = None,
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another file of the same network, in place of the bundle's.")
     ] = None,
