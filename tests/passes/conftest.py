@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from bnn_deploy.passes.attach_functions import AttachFunctionsPass
-from bnn_deploy.passes.base import Pass, PassResult
+from bnn_deploy.passes.base import Declined, Pass, PassResult
 from bnn_deploy.passes.name_layers import NameLayersPass
 from bnn_deploy.passes.pack_activations import PackActivationsPass
 from bnn_deploy.passes.pack_weights import PackWeightsPass
@@ -198,6 +198,25 @@ class Toolbox:
         for step in (NameLayersPass(), PackWeightsPass(), PackActivationsPass()):
             step(model)
         return model
+
+    @classmethod
+    def declined(cls, run: Callable[[ir.Model], PassResult], model: ir.Model, image: Sequence[int]) -> Declined:
+        """What a pass that folds declines for `layer1.0.conv` of a model, which it must leave as it is.
+
+        image: The shape of the model's input `x`.
+        """
+        x = adversarial(image).astype(np.float64)
+        cls.packed(model)
+        before = op_types(model)
+        expected = definition.evaluate(model, x=x)
+        result = run(model)
+        assert not result.modified
+        assert op_types(model) == before
+        for found, wanted in zip(definition.evaluate(model, x=x), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        (declined,) = result.declined
+        assert declined.layer == "layer1.0.conv"
+        return declined
 
     @staticmethod
     def copy(model: ir.Model) -> ir.Model:

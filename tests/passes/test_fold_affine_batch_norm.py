@@ -104,19 +104,9 @@ def test_a_norm_after_something_else_is_none_of_its_business(toolbox: Any) -> No
 
 class TestDeclined:
     def reason(self, toolbox: Any, model: ir.Model) -> str:
-        x = toolbox.adversarial(IMAGE).astype(np.float64)
-        toolbox.packed(model)
-        before = toolbox.op_types(model)
-        expected = toolbox.evaluate(model, x=x)
-        result = run(model)
-        assert not result.modified
-        assert toolbox.op_types(model) == before
-        for found, wanted in zip(toolbox.evaluate(model, x=x), expected, strict=True):
-            np.testing.assert_array_equal(found, wanted)
-        (declined,) = result.declined
-        assert declined.layer == "layer1.0.conv"
-        assert "bn1" in declined.reason
-        return declined.reason
+        reason = str(toolbox.declined(run, model, IMAGE).reason)
+        assert "bn1" in reason
+        return reason
 
     @pytest.fixture
     def draft(self, toolbox: Any) -> Any:
