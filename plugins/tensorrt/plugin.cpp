@@ -174,11 +174,12 @@ void Plugin::run_layer(const PluginTensorDesc* inputs, const Run& run, void* wor
   cuda::ConvTask task = layer_task(operator_, attributes_, inputs);
   set_pointers(operator_, attributes_, run, task);
   const cuda::Device& device = cuda::device_info().sizes;
-  const int best = cuda::chosen_kernel(task, device);
   cuda::TilePlan plan;
-  int kernel = tactic_ == 0 ? best : tactic_ - 1;
+  int kernel = tactic_ - 1;
   // A tile that was timed for one size of a profile need not fit another one.
-  if (kernel < cuda::kTileCount && !plan_tiles(task, cuda::kTiles[kernel], device, plan)) kernel = best;
+  const bool too_large =
+      tactic_ != 0 && kernel < cuda::kTileCount && !plan_tiles(task, cuda::kTiles[kernel], device, plan);
+  if (tactic_ == 0 || too_large) kernel = cuda::chosen_kernel(task, device);
   if (kernel < cuda::kTileCount && cuda::border_table_bytes(task) > 0)
     task.border = border_table(task, workspace, run.stream);
   if (!task.border) kernel = cuda::kPopcountKernel;
