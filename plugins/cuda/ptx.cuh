@@ -42,7 +42,6 @@ struct alignas(sizeof(T) * N) Vector {
 namespace bnn::cuda {
 
 BNN_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
-BNN_DEVICE int block_threads() { return static_cast<int>(blockDim.x); }
 BNN_DEVICE int block_x() { return static_cast<int>(blockIdx.x); }
 BNN_DEVICE int block_y() { return static_cast<int>(blockIdx.y); }
 BNN_DEVICE int grid_x() { return static_cast<int>(gridDim.x); }
@@ -52,7 +51,6 @@ BNN_DEVICE uint32_t ballot(bool bit) { return __ballot_sync(~0u, bit); }
 BNN_DEVICE int shuffle_xor(int value, int lanes) { return __shfl_xor_sync(~0u, value, lanes); }
 
 BNN_DEVICE int popcount(uint32_t word) { return __popc(word); }
-BNN_DEVICE float as_float(uint32_t bits) { return __uint_as_float(bits); }
 
 // ---- global memory
 

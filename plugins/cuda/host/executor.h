@@ -309,7 +309,6 @@ class Block {
   // From here on: what a running thread asks for.
 
   Thread& thread() { return *running_; }
-  unsigned threads() const { return static_cast<unsigned>(threads_.size()); }
   Moment now() const { return {static_cast<int>(running_->index), running_->barriers}; }
   uint64_t thread_of_grid() const { return uint64_t{linear_index()} * threads_.size() + running_->index + 1; }
 

@@ -15,7 +15,6 @@ using executor::Site;
 inline executor::Block& block() { return *executor::current_block(); }
 
 inline int thread_index() { return static_cast<int>(block().thread().index); }
-inline int block_threads() { return static_cast<int>(block().threads()); }
 inline int block_x() { return static_cast<int>(block().index.x); }
 inline int block_y() { return static_cast<int>(block().index.y); }
 inline int grid_x() { return static_cast<int>(block().grid.x); }
@@ -37,11 +36,6 @@ inline int shuffle_xor(int value, int lanes, const Site& site = Site::here()) {
 }
 
 inline int popcount(uint32_t word) { return __builtin_popcount(word); }
-inline float as_float(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
 
 // ---- global memory
 
