@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/runtime.h"
+
 namespace bnn::cpu {
 namespace {
 
@@ -45,10 +47,15 @@ BorderTable::BorderTable(const ConvAttributes& a, const ConvWeightShape& w, cons
     columns = {{{0, w.kernel_width}}, std::vector<int32_t>(static_cast<size_t>(s.out_width), 0)};
   }
   const auto column_sets = static_cast<int32_t>(columns.sets.size());
-  for (const int32_t set : rows.set_of) row_class_.push_back(set * column_sets);
-  column_class_ = columns.set_of;
   classes_ = static_cast<int64_t>(rows.sets.size()) * column_sets;
   stride_ = (classes_ + 15) / 16 * 16;
+  const int64_t pixels = classes_ > 1 ? s.pixels() : 0;
+  class_of_pixel_.assign(static_cast<size_t>(pixels + kMostTilePixels) + kAlignment / sizeof(int32_t), 0);
+  if (classes_ > 1) {
+    int32_t* pixel = aligned(class_of_pixel_.data());
+    for (const int32_t row : rows.set_of)
+      for (const int32_t column : columns.set_of) *pixel++ = row * column_sets + column;
+  }
   table_.assign(static_cast<size_t>(w.outputs * stride_), 0);
   const auto taps = static_cast<int32_t>(w.taps() * (a.channels / a.group));
   for (int64_t o = 0; o < w.outputs; ++o) {
@@ -68,6 +75,10 @@ BorderTable::BorderTable(const ConvAttributes& a, const ConvWeightShape& w, cons
       }
   }
   float_table_.assign(table_.begin(), table_.end());
+}
+
+const int32_t* BorderTable::classes_of(int64_t first) const {
+  return aligned(class_of_pixel_.data()) + (classes_ > 1 ? first : 0);
 }
 
 }  // namespace bnn::cpu

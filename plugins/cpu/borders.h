@@ -27,12 +27,14 @@ class BorderTable {
   const int32_t* table() const { return table_.data(); }            // [O, stride]
   const float* float_table() const { return float_table_.data(); }  // the same values
   int64_t stride() const { return stride_; }
-  int32_t class_of(int64_t row, int64_t column) const { return row_class_[row] + column_class_[column]; }
+  // The classes of the output pixels from `first` on, aligned where `first` is; kMostTilePixels may be read, whatever
+  // comes behind the last one.
+  const int32_t* classes_of(int64_t first) const;
 
  private:
   int64_t height_, width_;  // of the input that it was made for
   int64_t classes_ = 1, stride_ = 0;
-  std::vector<int32_t> row_class_, column_class_;  // row classes are multiples of the number of column classes
+  std::vector<int32_t> class_of_pixel_;  // begins before what is aligned
   std::vector<int32_t> table_;
   std::vector<float> float_table_;
 };

@@ -1,6 +1,9 @@
 // The epilogue of a tile, once for every instruction set: `Lanes` wraps its vectors. `core/epilogue.h` defines the
 // arithmetic; the order of operations here is the same, so results are equal bit for bit.
 //
+// `Lanes::look_up<true>` is the quick way to take a vector's values out of a row of the border table, where that has no
+// more than kFewClasses entries in use.
+//
 // Included by files that are compiled for different instruction sets, each with a Lanes type of its own in an unnamed
 // namespace: no function in here is shared between them.
 #pragma once
@@ -10,73 +13,102 @@
 
 namespace bnn::cpu {
 
-// The operands of one output channel, in every lane of a vector.
-template <class Lanes>
-struct ChannelOperands {
+// What an output channel of a tile is finished with: its operands, in every lane of a vector, and where its values are.
+template <class Lanes, class Value>
+struct Channel {
   using Floats = decltype(Lanes::set(0.0f));
   Floats scale, bias, slope, shift, lower, upper;
+  const int32_t* counts;
+  const float* table;
+  const Value* residual;
+  Value* y;
+  uint32_t bit;
 
-  template <bool kPRelu, bool kPack>
-  static ChannelOperands read(const EpilogueOperands& e, int64_t o) {
+  template <bool kResidual, bool kPRelu, bool kPack>
+  static Channel read(const EpilogueOperands& e, const FinishTask& t, int index) {
+    const int64_t o = t.first_output + index;
     const Floats none = Lanes::set(0.0f);
     return {Lanes::set(e.scale[o]),
             Lanes::set(e.bias[o]),
             kPRelu ? Lanes::set(e.slope[o]) : none,
             kPRelu ? Lanes::set(e.shift[o]) : none,
             kPack ? Lanes::set(e.lower[o]) : none,
-            kPack ? Lanes::set(e.upper[o]) : none};
+            kPack ? Lanes::set(e.upper[o]) : none,
+            t.counts + index * kMostTilePixels,
+            t.float_table + o * t.table_stride,
+            kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr,
+            static_cast<Value*>(t.y) + o * t.plane_stride,
+            uint32_t{1} << (o % 32)};
   }
 };
 
-// Value: the type of the residual and of y, float or Half.
-template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
-void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
+// Finishes kOutputs channels of a tile together, from index `first` on: a vector of packed words and one of classes are
+// read once for all of them. Value: the type of the residual and of y, float or Half. kFew: no more than
+// kFewClasses are in use.
+template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack, bool kFew, int kOutputs>
+void finish_channels(const EpilogueOperands& e, const FinishTask& task, int first) {
+  const FinishTask t = task;  // a copy that no store can change
+  Channel<Lanes, Value> channels[kOutputs];
+#pragma GCC unroll 4
+  for (int i = 0; i < kOutputs; ++i)
+    channels[i] =
+        Channel<Lanes, Value>::template read<kResidual, kActivation == Activation::kPRelu, kPack>(e, t, first + i);
   const auto multiplier = Lanes::set(static_cast<float>(t.multiplier));
   const auto clip_low = Lanes::set(e.clip_low), clip_high = Lanes::set(e.clip_high);
-  const int whole = t.pixels / Lanes::kWidth * Lanes::kWidth;
-  for (int i = 0; i < t.outputs; ++i) {
-    const int64_t o = t.first_output + i;
-    const auto channel = ChannelOperands<Lanes>::template read<kActivation == Activation::kPRelu, kPack>(e, o);
-    const int32_t* counts = t.counts + i * kMostTilePixels;
-    const float* table = t.float_table + o * t.table_stride;
-    const Value* residual = kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr;
-    Value* y = static_cast<Value*>(t.y) + o * t.plane_stride;
-    const auto uniform = Lanes::set(table[t.uniform_class]);
-    // `lanes`: none for a whole vector, else how many of them count.
-    const auto step = [&](int p, auto... lanes) {
-      const auto base = t.class_of_pixel ? Lanes::look_up(table, t.class_of_pixel + p, t.classes) : uniform;
+  // `lanes`: none for a whole vector, else how many of them count.
+  const auto step = [&](int p, auto... lanes) {
+    auto words = Lanes::load(t.words + p);
+    const auto classes = Lanes::load(t.class_of_pixel + p);
+#pragma GCC unroll 4
+    for (int i = 0; i < kOutputs; ++i) {
+      const Channel<Lanes, Value>& c = channels[i];
+      const auto base = Lanes::template look_up<kFew>(c.table, classes);
       // Integers far below 2^24, the product and the sum as well: exact in float32, fused or not.
-      const auto accumulator = Lanes::multiply_add(multiplier, Lanes::to_float(Lanes::load(counts + p)), base);
-      auto z = Lanes::multiply(channel.scale, accumulator);
-      z = Lanes::add(z, channel.bias);
-      if constexpr (kResidual) z = Lanes::add(z, Lanes::load(residual + p, lanes...));
+      const auto accumulator = Lanes::multiply_add(multiplier, Lanes::to_float(Lanes::load(c.counts + p)), base);
+      auto z = Lanes::multiply(c.scale, accumulator);
+      z = Lanes::add(z, c.bias);
+      if constexpr (kResidual) z = Lanes::add(z, Lanes::load(c.residual + p, lanes...));
       if constexpr (kActivation == Activation::kPRelu) {
-        z = Lanes::where_not_negative(z, z, Lanes::multiply(channel.slope, z));
-        z = Lanes::add(z, channel.shift);
+        z = Lanes::where_not_negative(z, z, Lanes::multiply(c.slope, z));
+        z = Lanes::add(z, c.shift);
       }
       if constexpr (kActivation == Activation::kClip) z = Lanes::clip(z, clip_low, clip_high);
-      Lanes::store(y + p, z, lanes...);
-      if constexpr (kPack)
-        Lanes::or_bit(t.words + p, Lanes::between(channel.lower, z, channel.upper), uint32_t{1} << (o % 32));
-    };
-    for (int p = 0; p < whole; p += Lanes::kWidth) step(p);
-    if (whole < t.pixels) step(whole, t.pixels - whole);
+      Lanes::store(c.y + p, z, lanes...);
+      if constexpr (kPack) words = Lanes::with_bit(words, Lanes::between(c.lower, z, c.upper), c.bit);
+    }
+    if constexpr (kPack) Lanes::store(t.words + p, words);
+  };
+  const int whole = t.pixels / Lanes::kWidth * Lanes::kWidth;
+  for (int p = 0; p < whole; p += Lanes::kWidth) step(p);
+  if (whole < t.pixels) step(whole, t.pixels - whole);
+}
+
+template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
+void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
+  if (t.classes > Lanes::kFewClasses) {
+    for (int i = 0; i < t.outputs; ++i) finish_channels<Lanes, Value, kResidual, kActivation, kPack, false, 1>(e, t, i);
+  } else if (t.outputs < kBlockOutputs) {
+    for (int i = 0; i < t.outputs; ++i) finish_channels<Lanes, Value, kResidual, kActivation, kPack, true, 1>(e, t, i);
+  } else {
+    finish_channels<Lanes, Value, kResidual, kActivation, kPack, true, kBlockOutputs>(e, t, 0);
   }
 }
 
-template <class Lanes>
+template <class Lanes, bool kFew>
 void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
-  for (int i = 0; i < t.outputs; ++i) {
-    const int64_t o = t.first_output + i;
-    const int32_t* table = t.table + o * t.table_stride;
-    const auto multiplier = Lanes::set(t.multiplier), uniform = Lanes::set(table[t.uniform_class]);
-    const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);
-    for (int p = 0; p < t.pixels; p += Lanes::kWidth) {
-      const auto base = t.class_of_pixel ? Lanes::look_up(table, t.class_of_pixel + p, t.classes) : uniform;
+  const auto multiplier = Lanes::set(t.multiplier);
+  for (int p = 0; p < t.pixels; p += Lanes::kWidth) {
+    auto words = Lanes::load(t.words + p);
+    const auto classes = Lanes::load(t.class_of_pixel + p);
+    for (int i = 0; i < t.outputs; ++i) {
+      const int64_t o = t.first_output + i;
+      const auto base = Lanes::template look_up<kFew>(t.table + o * t.table_stride, classes);
       const auto counts = Lanes::load(t.counts + i * kMostTilePixels + p);
       const auto accumulator = Lanes::add(base, Lanes::multiply(multiplier, counts));
-      Lanes::or_bit(t.words + p, Lanes::between(lower, accumulator, upper), uint32_t{1} << (o % 32));
+      const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);
+      words = Lanes::with_bit(words, Lanes::between(lower, accumulator, upper), uint32_t{1} << (o % 32));
     }
+    Lanes::store(t.words + p, words);
   }
 }
 
@@ -103,7 +135,8 @@ void finish_with_residual_or_not(const EpilogueKind& kind, const EpilogueOperand
 
 template <class Lanes>
 void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
-  if (kind.integer_bits()) return finish_integers<Lanes>(e, t);
+  if (kind.integer_bits())
+    return t.classes > Lanes::kFewClasses ? finish_integers<Lanes, false>(e, t) : finish_integers<Lanes, true>(e, t);
   if (kind.float16) return finish_with_residual_or_not<Lanes, Half>(kind, e, t);
   return finish_with_residual_or_not<Lanes, float>(kind, e, t);
 }

@@ -51,12 +51,11 @@ struct FinishTask {
   const float* float_table;       // the same
   int64_t table_stride;           // a multiple of 16
   int64_t classes;                // entries of a table row in use
-  const int32_t* class_of_pixel;  // [kMostTilePixels]; null where all pixels are of `uniform_class`
-  int32_t uniform_class;
-  const void* residual;  // of the tile's first pixel and output 0; null for none
-  void* y;               // the same; null for none
-  int64_t plane_stride;  // from one output channel to the next, in values
-  uint32_t* words;       // [kMostTilePixels], packed outputs: bit o % 32 is set where it is 1; null for none
+  const int32_t* class_of_pixel;  // [kMostTilePixels]
+  const void* residual;           // of the tile's first pixel and output 0; null for none
+  void* y;                        // the same; null for none
+  int64_t plane_stride;           // from one output channel to the next, in values
+  uint32_t* words;                // [kMostTilePixels], packed outputs: bit o % 32 is set where it is 1
 };
 
 // Where a run of neighbouring output pixels finds its input: `length` cells from `source` on, for the tap at (0, 0).

@@ -25,11 +25,14 @@ namespace {
 
 struct Avx2Lanes {
   static constexpr int kWidth = 8;
+  static constexpr int64_t kFewClasses = 16;
 
   static __m256i first(int lanes) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static __m256i load(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+  static __m256i load(const uint32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+  static void store(uint32_t* p, __m256i words) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), words); }
   static __m256 load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, __m256 z) { _mm256_storeu_ps(p, z); }
   static __m256 load(const float* p, int lanes) { return _mm256_maskload_ps(p, first(lanes)); }
@@ -50,17 +53,17 @@ struct Avx2Lanes {
   }
   static __m256i set(int32_t value) { return _mm256_set1_epi32(value); }
   static __m256 set(float value) { return _mm256_set1_ps(value); }
-  static __m256i look_up(const int32_t* table, const int32_t* index, int64_t classes) {
-    const __m256i lanes = load(index);
-    const __m256i low = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(table)), lanes);
-    if (classes <= 8) return low;
-    if (classes > 16) return _mm256_i32gather_epi32(table, lanes, 4);
-    const auto* upper_half = reinterpret_cast<const __m256i*>(table + 8);
-    const __m256i high = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(upper_half), lanes);
-    return _mm256_blendv_epi8(low, high, _mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(7)));
+  template <bool kFew>
+  static __m256i look_up(const int32_t* table, __m256i index) {
+    if constexpr (!kFew) return _mm256_i32gather_epi32(table, index, 4);
+    const auto* halves = reinterpret_cast<const __m256i*>(table);
+    const __m256i low = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(halves), index);
+    const __m256i high = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(halves + 1), index);
+    return _mm256_blendv_epi8(low, high, _mm256_cmpgt_epi32(index, _mm256_set1_epi32(7)));
   }
-  static __m256 look_up(const float* table, const int32_t* index, int64_t classes) {
-    return _mm256_castsi256_ps(look_up(reinterpret_cast<const int32_t*>(table), index, classes));
+  template <bool kFew>
+  static __m256 look_up(const float* table, __m256i index) {
+    return _mm256_castsi256_ps(look_up<kFew>(reinterpret_cast<const int32_t*>(table), index));
   }
   static __m256 to_float(__m256i value) { return _mm256_cvtepi32_ps(value); }
   static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
@@ -81,10 +84,8 @@ struct Avx2Lanes {
     const __m256i outside = _mm256_or_si256(_mm256_cmpgt_epi32(low, z), _mm256_cmpgt_epi32(z, high));
     return _mm256_xor_si256(outside, _mm256_set1_epi32(-1));
   }
-  static void or_bit(uint32_t* words, __m256i is_set, uint32_t bit) {
-    auto* vector = reinterpret_cast<__m256i*>(words);
-    const __m256i bits = _mm256_and_si256(is_set, _mm256_set1_epi32(static_cast<int32_t>(bit)));
-    _mm256_store_si256(vector, _mm256_or_si256(_mm256_load_si256(vector), bits));
+  static __m256i with_bit(__m256i words, __m256i is_set, uint32_t bit) {
+    return _mm256_or_si256(words, _mm256_and_si256(is_set, _mm256_set1_epi32(static_cast<int32_t>(bit))));
   }
 };
 

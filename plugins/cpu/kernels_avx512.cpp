@@ -16,9 +16,12 @@ namespace {
 
 struct Avx512Lanes {
   static constexpr int kWidth = 16;
+  static constexpr int64_t kFewClasses = 16;
 
   static __mmask16 first(int lanes) { return static_cast<__mmask16>((1u << lanes) - 1u); }
   static __m512i load(const int32_t* p) { return _mm512_load_si512(p); }
+  static __m512i load(const uint32_t* p) { return _mm512_load_si512(p); }
+  static void store(uint32_t* p, __m512i words) { _mm512_store_si512(p, words); }
   static __m512 load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, __m512 z) { _mm512_storeu_ps(p, z); }
   static __m512 load(const float* p, int lanes) { return _mm512_maskz_loadu_ps(first(lanes), p); }
@@ -33,15 +36,15 @@ struct Avx512Lanes {
   }
   static __m512i set(int32_t value) { return _mm512_set1_epi32(value); }
   static __m512 set(float value) { return _mm512_set1_ps(value); }
-  static __m512i look_up(const int32_t* table, const int32_t* index, int64_t classes) {
-    const __m512i lanes = _mm512_load_si512(index);
-    if (classes <= 16) return _mm512_permutexvar_epi32(lanes, _mm512_loadu_si512(table));
-    return _mm512_i32gather_epi32(lanes, table, 4);
+  template <bool kFew>
+  static __m512i look_up(const int32_t* table, __m512i index) {
+    if constexpr (kFew) return _mm512_permutexvar_epi32(index, _mm512_loadu_si512(table));
+    return _mm512_i32gather_epi32(index, table, 4);
   }
-  static __m512 look_up(const float* table, const int32_t* index, int64_t classes) {
-    const __m512i lanes = _mm512_load_si512(index);
-    if (classes <= 16) return _mm512_permutexvar_ps(lanes, _mm512_loadu_ps(table));
-    return _mm512_i32gather_ps(lanes, table, 4);
+  template <bool kFew>
+  static __m512 look_up(const float* table, __m512i index) {
+    if constexpr (kFew) return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));
+    return _mm512_i32gather_ps(index, table, 4);
   }
   static __m512 to_float(__m512i value) { return _mm512_cvtepi32_ps(value); }
   static __m512i add(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
@@ -60,10 +63,8 @@ struct Avx512Lanes {
   static __mmask16 between(__m512i low, __m512i z, __m512i high) {
     return _mm512_mask_cmple_epi32_mask(_mm512_cmple_epi32_mask(low, z), z, high);
   }
-  static void or_bit(uint32_t* words, __mmask16 is_set, uint32_t bit) {
-    const __m512i before = _mm512_load_si512(words);
-    const __m512i value = _mm512_set1_epi32(static_cast<int32_t>(bit));
-    _mm512_store_si512(words, _mm512_mask_or_epi32(before, is_set, before, value));
+  static __m512i with_bit(__m512i words, __mmask16 is_set, uint32_t bit) {
+    return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(bit)));
   }
 };
 
@@ -75,20 +76,24 @@ void count_vectors(const CountTask& t) {
   const auto* column = static_cast<const uint32_t*>(t.column);
   const auto* weights = static_cast<const uint32_t*>(t.weights);
   __m512i sums[kBlockOutputs][kVectors];
-  for (auto& row : sums)
-    for (auto& sum : row) sum = _mm512_setzero_si512();
+#pragma GCC unroll 4
+  for (int o = 0; o < kBlockOutputs; ++o)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[o][v] = _mm512_setzero_si512();
   for (int64_t k = 0; k < t.rows; ++k, column += t.row_cells, weights += kBlockOutputs) {
-    __m512i cells[kVectors];
-    for (int v = 0; v < kVectors; ++v) cells[v] = _mm512_load_si512(column + v * kLanes);
 #pragma GCC unroll 4
-    for (int o = 0; o < kBlockOutputs; ++o) {
-      const __m512i weight = _mm512_set1_epi32(static_cast<int32_t>(weights[o]));
+    for (int v = 0; v < kVectors; ++v) {
+      const __m512i cells = _mm512_load_si512(column + v * kLanes);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v)
-        sums[o][v] = _mm512_add_epi32(sums[o][v], _mm512_popcnt_epi32(_mm512_xor_si512(cells[v], weight)));
+      for (int o = 0; o < kBlockOutputs; ++o) {
+        const __m512i weight = _mm512_set1_epi32(static_cast<int32_t>(weights[o]));
+        sums[o][v] = _mm512_add_epi32(sums[o][v], _mm512_popcnt_epi32(_mm512_xor_si512(cells, weight)));
+      }
     }
   }
+#pragma GCC unroll 4
   for (int o = 0; o < kBlockOutputs; ++o)
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) _mm512_store_si512(t.counts + o * kMostTilePixels + v * kLanes, sums[o][v]);
 }
 

@@ -12,8 +12,11 @@ namespace {
 
 struct NeonLanes {
   static constexpr int kWidth = 4;
+  static constexpr int64_t kFewClasses = INT64_MAX;  // all the same
 
   static int32x4_t load(const int32_t* p) { return vld1q_s32(p); }
+  static uint32x4_t load(const uint32_t* p) { return vld1q_u32(p); }
+  static void store(uint32_t* p, uint32x4_t words) { vst1q_u32(p, words); }
   static float32x4_t load(const float* p) { return vld1q_f32(p); }
   static void store(float* p, float32x4_t z) { vst1q_f32(p, z); }
   static float32x4_t load(const float* p, int lanes) {
@@ -44,12 +47,16 @@ struct NeonLanes {
   }
   static int32x4_t set(int32_t value) { return vdupq_n_s32(value); }
   static float32x4_t set(float value) { return vdupq_n_f32(value); }
-  static int32x4_t look_up(const int32_t* table, const int32_t* index, int64_t) {
-    const int32_t row[kWidth] = {table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+  template <bool>
+  static int32x4_t look_up(const int32_t* table, int32x4_t index) {
+    const int32_t row[kWidth] = {table[vgetq_lane_s32(index, 0)], table[vgetq_lane_s32(index, 1)],
+                                 table[vgetq_lane_s32(index, 2)], table[vgetq_lane_s32(index, 3)]};
     return vld1q_s32(row);
   }
-  static float32x4_t look_up(const float* table, const int32_t* index, int64_t) {
-    const float row[kWidth] = {table[index[0]], table[index[1]], table[index[2]], table[index[3]]};
+  template <bool>
+  static float32x4_t look_up(const float* table, int32x4_t index) {
+    const float row[kWidth] = {table[vgetq_lane_s32(index, 0)], table[vgetq_lane_s32(index, 1)],
+                               table[vgetq_lane_s32(index, 2)], table[vgetq_lane_s32(index, 3)]};
     return vld1q_f32(row);
   }
   static float32x4_t to_float(int32x4_t value) { return vcvtq_f32_s32(value); }
@@ -71,8 +78,8 @@ struct NeonLanes {
   static uint32x4_t between(int32x4_t low, int32x4_t z, int32x4_t high) {
     return vandq_u32(vcleq_s32(low, z), vcleq_s32(z, high));
   }
-  static void or_bit(uint32_t* words, uint32x4_t is_set, uint32_t bit) {
-    vst1q_u32(words, vorrq_u32(vld1q_u32(words), vandq_u32(is_set, vdupq_n_u32(bit))));
+  static uint32x4_t with_bit(uint32x4_t words, uint32x4_t is_set, uint32_t bit) {
+    return vorrq_u32(words, vandq_u32(is_set, vdupq_n_u32(bit)));
   }
 };
 

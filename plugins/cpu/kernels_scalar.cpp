@@ -9,8 +9,11 @@ namespace {
 
 struct ScalarLanes {
   static constexpr int kWidth = 1;
+  static constexpr int64_t kFewClasses = INT64_MAX;  // all the same
 
   static int32_t load(const int32_t* p) { return *p; }
+  static uint32_t load(const uint32_t* p) { return *p; }
+  static void store(uint32_t* p, uint32_t words) { *p = words; }
   static float load(const float* p) { return *p; }
   static void store(float* p, float z) { *p = z; }
   static float load(const float* p, int) { return *p; }
@@ -21,8 +24,14 @@ struct ScalarLanes {
   static void store(Half* p, float z, int) { *p = to_half(z); }
   static int32_t set(int32_t value) { return value; }
   static float set(float value) { return value; }
-  static int32_t look_up(const int32_t* table, const int32_t* index, int64_t) { return table[*index]; }
-  static float look_up(const float* table, const int32_t* index, int64_t) { return table[*index]; }
+  template <bool>
+  static int32_t look_up(const int32_t* table, int32_t index) {
+    return table[index];
+  }
+  template <bool>
+  static float look_up(const float* table, int32_t index) {
+    return table[index];
+  }
   static float to_float(int32_t value) { return static_cast<float>(value); }
   static int32_t add(int32_t a, int32_t b) { return a + b; }
   static float add(float a, float b) { return a + b; }
@@ -36,7 +45,7 @@ struct ScalarLanes {
   }
   static bool between(float low, float z, float high) { return low <= z && z <= high; }
   static bool between(int32_t low, int32_t z, int32_t high) { return low <= z && z <= high; }
-  static void or_bit(uint32_t* word, bool is_set, uint32_t bit) { *word |= is_set ? bit : 0u; }
+  static uint32_t with_bit(uint32_t words, bool is_set, uint32_t bit) { return is_set ? words | bit : words; }
 };
 
 constexpr int kLanes = 16;

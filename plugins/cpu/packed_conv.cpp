@@ -22,12 +22,11 @@ const Kernels& fitting(const Kernels& kernels, const ConvAttributes& a, const Co
 struct TileMemory {
   int64_t* gathered;  // which tile's, of which image and group; -1 for none
   void* column;
-  uint32_t* tail;    // see `CountTask`
-  int32_t* counts;   // [kBlockOutputs, kMostTilePixels]
-  int32_t* classes;  // [kMostTilePixels]
-  uint32_t* words;   // [kMostTilePixels]
+  uint32_t* tail;   // see `CountTask`
+  int32_t* counts;  // [kBlockOutputs, kMostTilePixels]
+  uint32_t* words;  // [kMostTilePixels]
 
-  static constexpr int64_t kFixedBytes = (kBlockOutputs + 2) * kMostTilePixels * 4;
+  static constexpr int64_t kFixedBytes = (kBlockOutputs + 1) * kMostTilePixels * 4;
 };
 
 // One call: everything that its tasks share.
@@ -80,10 +79,8 @@ class Call {
       const int slot = pool.acquire();
       uint8_t* base = memory.data() + slot * slot_bytes;
       auto* counts = reinterpret_cast<int32_t*>(base + column_bytes);
-      int32_t* classes = counts + kBlockOutputs * kMostTilePixels;
-      auto* words = reinterpret_cast<uint32_t*>(classes + kMostTilePixels);
-      const TileMemory tile{
-          &gathered[static_cast<size_t>(slot)], base, words + kMostTilePixels, counts, classes, words};
+      auto* words = reinterpret_cast<uint32_t*>(counts + kBlockOutputs * kMostTilePixels);
+      const TileMemory tile{&gathered[static_cast<size_t>(slot)], base, words + kMostTilePixels, counts, words};
       const auto index = static_cast<int64_t>(task);
       run_tile(index / chunks_ / tiles_, index / chunks_ % tiles_, index % chunks_, tile);
       pool.release(slot);
@@ -102,7 +99,6 @@ class Call {
 
   void run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& memory) const;
   int find_runs(int64_t first, int pixels, Run* runs) const;
-  bool find_classes(int64_t first, int pixels, int32_t* classes) const;
   void gather(int64_t n, int64_t group, const Run* runs, int run_count, int64_t row_cells, void* column) const;
   void spread_tail(const void* column, int64_t row_cells, int vectors, int tail_pixels, uint32_t* tail) const;
   void store_words(int64_t n, int64_t first, int pixels, int64_t word, uint32_t* words) const;
@@ -133,23 +129,6 @@ int Call::find_runs(int64_t first, int pixels, Run* runs) const {
     done += length;
   }
   return count;
-}
-
-// Whether the pixels of a tile are of several classes. classes: [kMostTilePixels]; those behind the last pixel are 0.
-bool Call::find_classes(int64_t first, int pixels, int32_t* classes) const {
-  std::fill(classes, classes + kMostTilePixels, 0);
-  if (borders_.classes() == 1) return false;
-  int64_t row = first / shape_.out_width, column = first % shape_.out_width;
-  bool several = false;
-  for (int p = 0; p < pixels; ++p) {
-    classes[p] = borders_.class_of(row, column);
-    several |= classes[p] != classes[0];
-    if (++column == shape_.out_width) {
-      column = 0;
-      ++row;
-    }
-  }
-  return several;
 }
 
 void Call::gather(int64_t n, int64_t group, const Run* runs, int run_count, int64_t row_cells, void* column) const {
@@ -188,7 +167,6 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
   const int64_t row_cells = int64_t{kernels_.lanes} * (vectors + (tail_pixels > 0));
   Run runs[kMostTilePixels];
   const int run_count = find_runs(first, pixels, runs);
-  const bool several_classes = find_classes(first, pixels, memory.classes);
   std::fill(memory.words, memory.words + kMostTilePixels, 0u);
 
   FinishTask finish{};
@@ -199,8 +177,7 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
   finish.float_table = borders_.float_table();
   finish.table_stride = borders_.stride();
   finish.classes = borders_.classes();
-  finish.class_of_pixel = several_classes ? memory.classes : nullptr;
-  finish.uniform_class = memory.classes[0];
+  finish.class_of_pixel = borders_.classes_of(first);
   finish.plane_stride = shape_.pixels();
   const int64_t at = n * outputs_ * shape_.pixels() + first;
   const int64_t at_byte = at * value_bytes(kind_.float16);
@@ -209,27 +186,30 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
   finish.words = memory.words;
 
   const int64_t per_group = weights_.group_outputs();
-  const int64_t end = std::min(outputs_, (chunk + 1) * chunk_outputs_);
-  for (int64_t o = chunk * chunk_outputs_; o < end;) {
-    const int64_t group = o / per_group, within = o % per_group;
-    // A block begins at a multiple of kBlockOutputs of its group; a chunk may begin inside one.
-    const int64_t skipped = within % kBlockOutputs;
-    int64_t next = std::min({o - skipped + kBlockOutputs, (group + 1) * per_group, end});
-    if (kind_.packed_output) next = std::min(next, (o / 32 + 1) * 32);
+  const int64_t begin = chunk * chunk_outputs_, end = std::min(outputs_, begin + chunk_outputs_);
+  for (int64_t group = begin / per_group; group * per_group < end; ++group) {
     const int64_t column = (n * tiles_ + tile) * attributes_.group + group;
     if (column != *memory.gathered) {
       gather(n, group, runs, run_count, row_cells, memory.column);
       spread_tail(memory.column, row_cells, vectors, tail_pixels, memory.tail);
       *memory.gathered = column;
     }
-    kernels_.count({memory.column, weights_.rows(), row_cells, vectors, weights_.block(group, within - skipped),
-                    memory.counts, memory.tail, tail_pixels});
-    finish.counts = memory.counts + skipped * kMostTilePixels;
-    finish.first_output = o;
-    finish.outputs = static_cast<int>(next - o);
-    kernels_.finish(kind_, operands_, finish);
-    if (kind_.packed_output && (next % 32 == 0 || next == end)) store_words(n, first, pixels, o / 32, memory.words);
-    o = next;
+    const int64_t group_begin = group * per_group, group_end = std::min(group_begin + per_group, end);
+    for (int64_t o = std::max(begin, group_begin); o < group_end;) {
+      // A block begins at a multiple of kBlockOutputs of its group; a chunk may begin inside one.
+      const int64_t skipped = (o - group_begin) % kBlockOutputs;
+      int64_t next = std::min(o - skipped + kBlockOutputs, group_end);
+      if (kind_.packed_output) next = std::min(next, o / kWordBits * kWordBits + kWordBits);
+      kernels_.count({memory.column, weights_.rows(), row_cells, vectors,
+                      weights_.block(group, o - skipped - group_begin), memory.counts, memory.tail, tail_pixels});
+      finish.counts = memory.counts + skipped * kMostTilePixels;
+      finish.first_output = o;
+      finish.outputs = static_cast<int>(next - o);
+      kernels_.finish(kind_, operands_, finish);
+      if (kind_.packed_output && (next % kWordBits == 0 || next == end))
+        store_words(n, first, pixels, o / kWordBits, memory.words);
+      o = next;
+    }
   }
 }
 

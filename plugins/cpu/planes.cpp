@@ -46,13 +46,18 @@ uint32_t PlaneLayout::group_word(const int32_t* pixel, int64_t group, int64_t wo
   return static_cast<uint32_t>(bits >> shift) & used_bits(group_channels_, within);
 }
 
-// Word `word` of every `phases_`-th pixel of a row from `column` on; those outside the row are left alone.
+// Word `word` of every `phases_`-th pixel of a row from `column` on, `count` of them; zeros outside the row. pixels:
+// the row, or null for one that is padding.
 void PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
                                uint32_t* words) const {
-  const int64_t first = column >= 0 ? 0 : (-column + phases_ - 1) / phases_;
-  const int64_t inside = shape_.width <= column ? 0 : (shape_.width - column + phases_ - 1) / phases_;
+  const int64_t before = column >= 0 ? 0 : (-column + phases_ - 1) / phases_;
+  const int64_t until = shape_.width <= column ? 0 : (shape_.width - column + phases_ - 1) / phases_;
+  const int64_t end = pixels ? std::min(count, until) : 0, first = std::min(before, end);
+  std::fill(words, words + first, 0u);
+  std::fill(words + end, words + count, 0u);
+  if (first == end) return;
   const int32_t* pixel = pixels + (column + first * phases_) * pixel_words_;
-  const int64_t step = phases_ * pixel_words_, end = std::min(count, inside);
+  const int64_t step = phases_ * pixel_words_;
   if (attributes_.group == 1 && attributes_.levels != Levels::kTernary) {  // the word as it is
     const uint32_t used = used_bits(group_channels_, word);
     for (int64_t i = first; i < end; ++i, pixel += step) words[i] = static_cast<uint32_t>(pixel[word]) & used;
@@ -61,45 +66,40 @@ void PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t wor
   for (int64_t i = first; i < end; ++i, pixel += step) words[i] = group_word(pixel, group, word);
 }
 
-// Calls emit(cell, words, count) for one word of one row, a chunk at a time: `count` words go to `cell` of the row on.
-template <class Emit>
-void PlaneLayout::for_each_chunk(const int32_t* packed, int64_t row, int64_t group, int64_t word, Emit emit) const {
-  const int64_t in_row = row - attributes_.pads[0];
-  const bool padded = in_row < 0 || in_row >= shape_.height;
-  const int32_t* pixels = padded ? nullptr : packed + in_row * shape_.width * pixel_words_;
-  uint32_t words[kChunk];
+// The nibbles of one word of one row, a chunk at a time. cells: the row in the first of the planes that they go to.
+void PlaneLayout::fill_nibbles(const int32_t* pixels, int64_t group, int64_t word, int64_t nibbles,
+                               uint8_t* cells) const {
+  uint32_t words[kChunk] = {};
+  uint8_t split[kChunk];
   for (int64_t phase = 0; phase < phases_; ++phase)
     for (int64_t start = 0; start < phase_width_; start += kChunk) {
       const int64_t count = std::min(kChunk, phase_width_ - start);
-      std::fill(words, words + kChunk, 0u);
-      if (!padded) read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
-      emit(phase * phase_width_ + start, words, count);
+      read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
+      for (int64_t nibble = 0; nibble < nibbles; ++nibble) {
+        kernels_.split_nibbles(words, (count + 31) / 32 * 32, static_cast<int>(4 * nibble), split);
+        std::memcpy(cells + nibble * plane_cells_ + phase * phase_width_ + start, split, static_cast<size_t>(count));
+      }
     }
 }
 
 void PlaneLayout::fill_row(const int32_t* packed, int64_t row, void* cells) const {
   const int64_t words = planes_of(attributes_.levels) * group_words_;
   const int64_t nibbles = cells_per_tap_ / planes_of(attributes_.levels);  // of one plane, where cells are nibbles
+  const int64_t in_row = row - attributes_.pads[0];
+  const bool padded = in_row < 0 || in_row >= shape_.height;
+  const int32_t* pixels = padded ? nullptr : packed + in_row * shape_.width * pixel_words_;
   for (int64_t group = 0; group < attributes_.group; ++group)
     for (int64_t word = 0; word < words; ++word) {
-      if (kernels_.cell == Cell::kWord) {
-        auto* target =
-            static_cast<uint32_t*>(cells) + (group * cells_per_tap_ + word) * plane_cells_ + row * row_cells();
-        for_each_chunk(packed, row, group, word, [&](int64_t at, const uint32_t* chunk, int64_t count) {
-          std::memcpy(target + at, chunk, static_cast<size_t>(count) * sizeof *chunk);
-        });
+      if (kernels_.cell == Cell::kNibble) {
+        const int64_t first = word % group_words_ * 8, within_plane = std::min<int64_t>(8, nibbles - first);
+        const int64_t plane = group * cells_per_tap_ + word / group_words_ * nibbles + first;
+        fill_nibbles(pixels, group, word, within_plane,
+                     static_cast<uint8_t*>(cells) + plane * plane_cells_ + row * row_cells());
         continue;
       }
-      const int64_t first = word % group_words_ * 8, within_plane = std::min<int64_t>(8, nibbles - first);
-      const int64_t plane = group * cells_per_tap_ + word / group_words_ * nibbles + first;
-      auto* target = static_cast<uint8_t*>(cells) + plane * plane_cells_ + row * row_cells();
-      for_each_chunk(packed, row, group, word, [&](int64_t at, const uint32_t* chunk, int64_t count) {
-        uint8_t split[kChunk];
-        for (int64_t nibble = 0; nibble < within_plane; ++nibble) {
-          kernels_.split_nibbles(chunk, (count + 31) / 32 * 32, static_cast<int>(4 * nibble), split);
-          std::memcpy(target + nibble * plane_cells_ + at, split, static_cast<size_t>(count));
-        }
-      });
+      auto* target = static_cast<uint32_t*>(cells) + (group * cells_per_tap_ + word) * plane_cells_ + row * row_cells();
+      for (int64_t phase = 0; phase < phases_; ++phase)
+        read_columns(pixels, group, word, phase - attributes_.pads[1], phase_width_, target + phase * phase_width_);
     }
 }
 

@@ -29,8 +29,7 @@ class PlaneLayout {
   void fill_row(const int32_t* packed, int64_t row, void* cells) const;
 
  private:
-  template <class Emit>
-  void for_each_chunk(const int32_t* packed, int64_t row, int64_t group, int64_t word, Emit emit) const;
+  void fill_nibbles(const int32_t* pixels, int64_t group, int64_t word, int64_t nibbles, uint8_t* cells) const;
   void read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
                     uint32_t* words) const;
   uint32_t group_word(const int32_t* pixel, int64_t group, int64_t word) const;

@@ -18,20 +18,24 @@ class Runtime {
   virtual void parallel(size_t count, const std::function<void(size_t)>& task) = 0;
 };
 
-// Memory for one call, aligned for any vector and released on every way out.
+constexpr size_t kAlignment = 64;  // of any vector
+
+// The first aligned place from `p` on.
+template <class Value>
+Value* aligned(Value* p) {
+  const auto address = reinterpret_cast<uintptr_t>(p);
+  return reinterpret_cast<Value*>((address + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+// Memory for one call, aligned and released on every way out.
 class Scratch {
  public:
-  static constexpr size_t kAlignment = 64;
-
   Scratch(Runtime& runtime, size_t bytes) : runtime_(runtime), memory_(runtime.allocate(bytes + kAlignment)) {}
   ~Scratch() { runtime_.release(memory_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  uint8_t* data() const {
-    const auto address = reinterpret_cast<uintptr_t>(memory_);
-    return reinterpret_cast<uint8_t*>((address + kAlignment - 1) / kAlignment * kAlignment);
-  }
+  uint8_t* data() const { return aligned(static_cast<uint8_t*>(memory_)); }
 
  private:
   Runtime& runtime_;

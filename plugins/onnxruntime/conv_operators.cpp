@@ -138,7 +138,12 @@ Operator make_operator(const std::string& name) {
   const auto add = [&](int count, ElementType type) { op.inputs.insert(op.inputs.end(), count, type); };
   if (kind.float_output) add(2, kFloat);
   const ElementType type = kind.float16 ? kFloat16 : kFloat;
-  if (kind.residual) add(1, type);
+  if (kind.residual) {
+    // Every value of it is read before y is written there, and by the same thread. y then needs no memory of its own
+    // and, a line of the cache that was just read, no reading before it is written.
+    op.in_place = op.inputs.size() == kInPlaceInput;
+    add(1, type);
+  }
   if (kind.activation == Activation::kPRelu) add(2, kFloat);
   if (kind.packed_output) add(2, kind.integer_bits() ? kInt32 : kFloat);
   if (kind.float_output) op.outputs.push_back(type);

@@ -24,7 +24,9 @@ struct Operator {
   std::string name;
   std::vector<ElementType> inputs, outputs;
   std::unique_ptr<Kernel> (*create)(const Operator&, const NodeInfo&);  // throws InvalidInput
+  bool in_place = false;  // output 0 may have the memory of input kInPlaceInput
 };
+constexpr int kInPlaceInput = 4;
 
 // All operators, for the life of the library. `operators.cpp` puts the families together.
 const std::vector<Operator>& all_operators();

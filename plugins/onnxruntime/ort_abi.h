@@ -27,7 +27,8 @@ struct MemoryInfo;
 struct ShapeInferContext;
 struct CustomOp;
 
-constexpr uint32_t kApiVersion = 17;  // the first with KernelContext_ParallelFor
+constexpr uint32_t kApiVersion = 17;         // the first with KernelContext_ParallelFor
+constexpr uint32_t kInPlaceApiVersion = 18;  // the first with CustomOp::GetMayInplace
 constexpr const char* kFirstRelease = "1.17";
 
 // The values of enumerations of the ABI.
@@ -111,6 +112,11 @@ struct CustomOp {
   Status*(BNN_ORT_CALL* InferOutputShape)(const CustomOp*, ShapeInferContext*);
   int(BNN_ORT_CALL* GetStartVersion)(const CustomOp*);
   int(BNN_ORT_CALL* GetEndVersion)(const CustomOp*);
+  // From API version 18 on. The two are not told which operator they speak for.
+  size_t(BNN_ORT_CALL* GetMayInplace)(int** inputs, int** outputs);
+  void(BNN_ORT_CALL* ReleaseMayInplace)(int* inputs, int* outputs);
+  size_t(BNN_ORT_CALL* GetAliasMap)(int** inputs, int** outputs);
+  void(BNN_ORT_CALL* ReleaseAliasMap)(int* inputs, int* outputs);
 };
 
 }  // namespace bnn::ort

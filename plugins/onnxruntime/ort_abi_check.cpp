@@ -20,6 +20,10 @@ BNN_ORT_SAME_PLACE(GetVariadicOutputHomogeneity);
 BNN_ORT_SAME_PLACE(CreateKernelV2);
 BNN_ORT_SAME_PLACE(KernelComputeV2);
 BNN_ORT_SAME_PLACE(GetEndVersion);
+#if ORT_API_VERSION >= 18
+BNN_ORT_SAME_PLACE(GetMayInplace);
+BNN_ORT_SAME_PLACE(ReleaseAliasMap);
+#endif
 
 static_assert(int{kFail} == ORT_FAIL && int{kInvalidArgument} == ORT_INVALID_ARGUMENT, "error codes");
 static_assert(int{kFloat} == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT &&

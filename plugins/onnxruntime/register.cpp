@@ -2,6 +2,8 @@
 //
 // No exception crosses into ONNX Runtime: each becomes a status that names the node.
 
+#include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <new>
 
@@ -66,9 +68,23 @@ Status* BNN_ORT_CALL compute(void* kernel, KernelContext* context) {
   });
 }
 
-CustomOp describe() {
+// The latest version of the API that a release has: its second number. To ask for a table that is not there would
+// print a warning.
+uint32_t api_version(const std::string& release) {
+  return static_cast<uint32_t>(std::strtoul(release.c_str() + release.find('.') + 1, nullptr, 10));
+}
+
+size_t BNN_ORT_CALL in_place(int** inputs, int** outputs) {
+  static int input = kInPlaceInput, output = 0;
+  *inputs = &input;
+  *outputs = &output;
+  return 1;
+}
+
+// version: of the API, no later than ONNX Runtime has.
+CustomOp describe(const Operator& described, uint32_t version) {
   CustomOp op{};
-  op.version = kApiVersion;
+  op.version = version;
   op.GetName = [](const CustomOp* self) { return operator_of(self).name.c_str(); };
   op.GetExecutionProviderType = [](const CustomOp*) -> const char* { return "CPUExecutionProvider"; };
   op.GetInputType = [](const CustomOp* self, size_t index) { return operator_of(self).inputs[index]; };
@@ -87,24 +103,26 @@ CustomOp describe() {
   op.KernelComputeV2 = compute;
   op.GetStartVersion = [](const CustomOp*) { return 1; };
   op.GetEndVersion = [](const CustomOp*) { return 1; };
+  if (described.in_place) op.GetMayInplace = in_place;
+  op.ReleaseMayInplace = [](int*, int*) {};
   return op;
 }
 
-const std::vector<RegisteredOp>& registered_ops() {
-  static const std::vector<RegisteredOp> registered = [] {
+const std::vector<RegisteredOp>& registered_ops(uint32_t version) {
+  static const std::vector<RegisteredOp> registered = [version] {
     std::vector<RegisteredOp> all;
-    for (const Operator& op : all_operators()) all.push_back({describe(), &op});
+    for (const Operator& op : all_operators()) all.push_back({describe(op, version), &op});
     return all;
   }();
   return registered;
 }
 
 // ONNX Runtime keeps the pointer to a domain in each session's options and never frees it: one serves all sessions.
-CustomOpDomain* domain(const Api& api) {
-  static CustomOpDomain* const made = [&api] {
+CustomOpDomain* domain(const Api& api, uint32_t version) {
+  static CustomOpDomain* const made = [&api, version] {
     CustomOpDomain* fresh = nullptr;
     check_status(api, api.CreateCustomOpDomain(kDomain, &fresh));
-    for (const RegisteredOp& op : registered_ops()) check_status(api, api.CustomOpDomain_Add(fresh, &op.abi));
+    for (const RegisteredOp& op : registered_ops(version)) check_status(api, api.CustomOpDomain_Add(fresh, &op.abi));
     return fresh;
   }();
   return made;
@@ -124,6 +142,7 @@ BNN_EXPORT bnn::ort::Status* BNN_ORT_CALL RegisterCustomOps(bnn::ort::SessionOpt
     return base->GetApi(1)->CreateStatus(bnn::ort::kFail, text.c_str());
   }
   return bnn::ort::guarded(*api, "bnn_deploy", [&] {
-    bnn::ort::check_status(*api, api->AddCustomOpDomain(options, bnn::ort::domain(*api)));
+    const uint32_t version = std::min(bnn::ort::api_version(base->GetVersionString()), bnn::ort::kInPlaceApiVersion);
+    bnn::ort::check_status(*api, api->AddCustomOpDomain(options, bnn::ort::domain(*api, version)));
   });
 }

@@ -49,7 +49,7 @@ def model_of(
     )
     domains = [helper.make_opsetid("", opset.ONNX_OPSET), helper.make_opsetid(opset.DOMAIN, opset.VERSION)]
     model = helper.make_model(graph, opset_imports=domains, ir_version=9)
-    if op in opset.DEPLOY_OPS or op in opset.FLOAT16_OPS.values():
+    if op in (*opset.DEPLOY_OPS, *opset.FUSED_CONV_OPS, *opset.FLOAT16_OPS.values()):
         model.functions.append(function_body(op))
     return model
 
@@ -278,6 +278,37 @@ def test_max_pool_takes_the_greater_level() -> None:
     framed = np.pad(bits ^ flipped, ((0, 0), (1, 1), (0, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, (3, 2), (1, 2))[:, ::2]
     assert np.array_equal(found, pack_bits(windows.any(axis=(-2, -1)) ^ flipped))
+
+
+@pytest.mark.parametrize("read_later", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_y_may_take_the_memory_of_the_residual(toolbox: Any, dtype: Any, read_later: bool) -> None:
+    """Two layers, one residual behind the other: the same result as of the bodies, and a residual that is read again
+    stays what it was."""
+    generator = np.random.default_rng(11)
+    inputs = conv_inputs(generator, toolbox, Levels.BIPOLAR, c=37)
+    inputs["residual"] = generator.standard_normal((2, 37, 9, 7)).astype(dtype)
+    op = opset.PACKED_CONV2D + "Add"
+    op = opset.FLOAT16_OPS[op] if dtype is np.float16 else op
+    constants = ("weight", "scale", "bias")
+    model = model_of(op, inputs, CONV | {"channels": 37, "low": -1.0}, constants=constants)
+    graph = model.graph
+    (first,) = graph.node
+    second = helper.make_node(op, list(first.input), ["y2"], "second", domain=opset.DOMAIN)
+    second.attribute.extend(first.attribute)
+    first.input[4], second.input[4] = "made", "y"  # not an input of the graph, whose memory is the caller's
+    graph.node.insert(0, helper.make_node("Neg", ["residual"], ["made"]))
+    graph.node.append(second)
+    if read_later:
+        graph.node.append(helper.make_node("Sum", ["made", "y", "y2"], ["all"]))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("all" if read_later else "y2", ELEMENT[np.dtype(dtype)], None))
+    for name in ("made", "y"):
+        shape = inputs["residual"].shape
+        graph.value_info.append(helper.make_tensor_value_info(name, ELEMENT[np.dtype(dtype)], shape))
+    feeds = feeds_of(inputs, constants)
+    (found,), (body,) = (runner(model).infer(feeds).values() for runner in (NativeCpuRunner, OnnxRuntimeRunner))
+    assert np.array_equal(found, body)
 
 
 def profile_ops(model: onnx.ModelProto, feeds: dict[str, Any], library: Path | None, folder: Path) -> set[str]:
