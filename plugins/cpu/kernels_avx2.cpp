@@ -18,7 +18,7 @@
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 #include "cpu/nibble_table.h"
-#include "cpu/pack_dispatch.h"
+#include "cpu/pack_lanes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -83,6 +83,14 @@ struct Avx2Lanes {
   static __m256i between(__m256i low, __m256i z, __m256i high) {
     const __m256i outside = _mm256_or_si256(_mm256_cmpgt_epi32(low, z), _mm256_cmpgt_epi32(z, high));
     return _mm256_xor_si256(outside, _mm256_set1_epi32(-1));
+  }
+  template <Compare kCompare>
+  static __m256i holds(__m256 x, __m256 lower, __m256 upper) {
+    if constexpr (kCompare == Compare::kGreaterOrEqual) return _mm256_castps_si256(_mm256_cmp_ps(x, lower, _CMP_GE_OQ));
+    if constexpr (kCompare == Compare::kGreater) return _mm256_castps_si256(_mm256_cmp_ps(x, lower, _CMP_GT_OQ));
+    if constexpr (kCompare == Compare::kNotGreaterOrEqual)
+      return _mm256_castps_si256(_mm256_cmp_ps(x, lower, _CMP_NGE_UQ));
+    return between(lower, x, upper);
   }
   static __m256i with_bit(__m256i words, __m256i is_set, uint32_t bit) {
     return _mm256_or_si256(words, _mm256_and_si256(is_set, _mm256_set1_epi32(static_cast<int32_t>(bit))));
@@ -215,39 +223,6 @@ void split_nibbles(const uint32_t* words, int64_t count, int shift, uint8_t* cel
   }
 }
 
-template <Compare kCompare>
-__m256i holds(__m256 x, __m256 lower, const float* upper) {
-  if constexpr (kCompare == Compare::kGreaterOrEqual) return _mm256_castps_si256(_mm256_cmp_ps(x, lower, _CMP_GE_OQ));
-  if constexpr (kCompare == Compare::kGreater) return _mm256_castps_si256(_mm256_cmp_ps(x, lower, _CMP_GT_OQ));
-  if constexpr (kCompare == Compare::kNotGreaterOrEqual)
-    return _mm256_castps_si256(_mm256_cmp_ps(x, lower, _CMP_NGE_UQ));
-  return Avx2Lanes::between(lower, x, _mm256_set1_ps(*upper));
-}
-
-template <class Value, Compare kCompare>
-void pack_pixels(const PackTask& t) {
-  constexpr int kWidth = Avx2Lanes::kWidth;
-  for (int64_t p = 0; p < t.pixels; p += kWidth) {
-    const int lanes = t.pixels - p < kWidth ? static_cast<int>(t.pixels - p) : kWidth;
-    __m256i words = _mm256_setzero_si256();
-    for (int c = 0; c < t.channels; ++c) {
-      const int64_t bound = c * t.bound_stride;
-      const Value* row = static_cast<const Value*>(t.x) + c * t.plane_stride + p;
-      const __m256 x = lanes == kWidth ? Avx2Lanes::load(row) : Avx2Lanes::load(row, lanes);
-      const __m256i is_set = holds<kCompare>(x, _mm256_set1_ps(t.lower[bound]), t.upper + bound);
-      const __m256i bit = _mm256_set1_epi32(static_cast<int32_t>(uint32_t{1} << c));
-      words = _mm256_or_si256(words, _mm256_and_si256(is_set, bit));
-    }
-    alignas(32) int32_t found[kWidth];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(found), words);
-    for (int lane = 0; lane < lanes; ++lane) t.words[(p + lane) * t.word_stride] = found[lane];
-  }
-}
-
-void pack(const PackTask& t) {
-  dispatch_pack(t, [&](auto value, auto comparison) { pack_pixels<decltype(value), comparison.value>(t); });
-}
-
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   int64_t total = 0, i = 0;
   for (; i + 2 <= words; i += 2) {
@@ -281,7 +256,7 @@ const Kernels& avx2_kernels() {
                                    finish<Avx2Lanes>,
                                    gather_runs<Avx2Lanes, 32, 1>,
                                    split_nibbles,
-                                   pack,
+                                   pack<Avx2Lanes>,
                                    differing_bits};
   return kernels;
 }

@@ -9,7 +9,7 @@
 
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
-#include "cpu/pack_dispatch.h"
+#include "cpu/pack_lanes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -62,6 +62,13 @@ struct Avx512Lanes {
   }
   static __mmask16 between(__m512i low, __m512i z, __m512i high) {
     return _mm512_mask_cmple_epi32_mask(_mm512_cmple_epi32_mask(low, z), z, high);
+  }
+  template <Compare kCompare>
+  static __mmask16 holds(__m512 x, __m512 lower, __m512 upper) {
+    if constexpr (kCompare == Compare::kGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_GE_OQ);
+    if constexpr (kCompare == Compare::kGreater) return _mm512_cmp_ps_mask(x, lower, _CMP_GT_OQ);
+    if constexpr (kCompare == Compare::kNotGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_NGE_UQ);
+    return between(lower, x, upper);
   }
   static __m512i with_bit(__m512i words, __mmask16 is_set, uint32_t bit) {
     return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(bit)));
@@ -126,35 +133,6 @@ void count(const CountTask& t) {
   count_tail(t);
 }
 
-template <Compare kCompare>
-__mmask16 holds(__m512 x, __m512 lower, const float* upper) {
-  if constexpr (kCompare == Compare::kGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_GE_OQ);
-  if constexpr (kCompare == Compare::kGreater) return _mm512_cmp_ps_mask(x, lower, _CMP_GT_OQ);
-  if constexpr (kCompare == Compare::kNotGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_NGE_UQ);
-  return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(lower, x, _CMP_LE_OQ), x, _mm512_set1_ps(*upper), _CMP_LE_OQ);
-}
-
-template <class Value, Compare kCompare>
-void pack_pixels(const PackTask& t) {
-  for (int64_t p = 0; p < t.pixels; p += kLanes) {
-    const int lanes = t.pixels - p < kLanes ? static_cast<int>(t.pixels - p) : kLanes;
-    __m512i words = _mm512_setzero_si512();
-    for (int c = 0; c < t.channels; ++c) {
-      const int64_t bound = c * t.bound_stride;
-      const __m512 x = Avx512Lanes::load(static_cast<const Value*>(t.x) + c * t.plane_stride + p, lanes);
-      const __mmask16 is_set = holds<kCompare>(x, _mm512_set1_ps(t.lower[bound]), t.upper + bound);
-      words = _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(1u << c)));
-    }
-    alignas(64) int32_t row[kLanes];
-    _mm512_store_si512(row, words);
-    for (int lane = 0; lane < lanes; ++lane) t.words[(p + lane) * t.word_stride] = row[lane];
-  }
-}
-
-void pack(const PackTask& t) {
-  dispatch_pack(t, [&](auto value, auto comparison) { pack_pixels<decltype(value), comparison.value>(t); });
-}
-
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   __m512i total = _mm512_setzero_si512();
   for (int64_t i = 0; i < words; i += kLanes) {
@@ -189,7 +167,7 @@ const Kernels& avx512_kernels() {
                                    finish<Avx512Lanes>,
                                    gather_runs<Avx512Lanes, 64, 4>,
                                    nullptr,
-                                   pack,
+                                   pack<Avx512Lanes>,
                                    differing_bits};
   return kernels;
 }

@@ -6,6 +6,7 @@
 
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
+#include "cpu/pack_lanes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -78,6 +79,13 @@ struct NeonLanes {
   static uint32x4_t between(int32x4_t low, int32x4_t z, int32x4_t high) {
     return vandq_u32(vcleq_s32(low, z), vcleq_s32(z, high));
   }
+  template <Compare kCompare>
+  static uint32x4_t holds(float32x4_t x, float32x4_t lower, float32x4_t upper) {
+    if constexpr (kCompare == Compare::kGreaterOrEqual) return vcgeq_f32(x, lower);
+    if constexpr (kCompare == Compare::kGreater) return vcgtq_f32(x, lower);
+    if constexpr (kCompare == Compare::kNotGreaterOrEqual) return vmvnq_u32(vcgeq_f32(x, lower));
+    return between(lower, x, upper);
+  }
   static uint32x4_t with_bit(uint32x4_t words, uint32x4_t is_set, uint32_t bit) {
     return vorrq_u32(words, vandq_u32(is_set, vdupq_n_u32(bit)));
   }
@@ -113,38 +121,6 @@ void count(const CountTask& t) {
       count_output(column + v * kLanes, t.row_cells, t.rows, weights + o, t.counts + o * kMostTilePixels + v * kLanes);
 }
 
-uint32x4_t holds(Compare compare, float32x4_t x, float32x4_t lower, float32x4_t upper) {
-  switch (compare) {
-    case Compare::kGreaterOrEqual:
-      return vcgeq_f32(x, lower);
-    case Compare::kGreater:
-      return vcgtq_f32(x, lower);
-    case Compare::kNotGreaterOrEqual:
-      return vmvnq_u32(vcgeq_f32(x, lower));
-    case Compare::kBetween:
-      return NeonLanes::between(lower, x, upper);
-  }
-  return vdupq_n_u32(0);
-}
-
-template <class Value>
-void pack_pixels(const PackTask& t) {
-  constexpr int kWidth = NeonLanes::kWidth;
-  for (int64_t p = 0; p < t.pixels; p += kWidth) {
-    const int lanes = t.pixels - p < kWidth ? static_cast<int>(t.pixels - p) : kWidth;
-    uint32_t words[kWidth] = {};
-    for (int c = 0; c < t.channels; ++c) {
-      const int64_t bound = c * t.bound_stride;
-      const float32x4_t x = NeonLanes::load(static_cast<const Value*>(t.x) + c * t.plane_stride + p, lanes);
-      const uint32x4_t is_set = holds(t.compare, x, vdupq_n_f32(t.lower[bound]), vdupq_n_f32(t.upper[bound]));
-      NeonLanes::or_bit(words, is_set, uint32_t{1} << c);
-    }
-    for (int lane = 0; lane < lanes; ++lane) t.words[(p + lane) * t.word_stride] = static_cast<int32_t>(words[lane]);
-  }
-}
-
-void pack(const PackTask& t) { t.float16 ? pack_pixels<Half>(t) : pack_pixels<float>(t); }
-
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
   int64_t total = 0, i = 0;
   for (; i + 4 <= words; i += 4) {
@@ -172,7 +148,7 @@ const Kernels& neon_kernels() {
                                    finish<NeonLanes>,
                                    gather_runs<NeonLanes, 16, 4>,
                                    nullptr,
-                                   pack,
+                                   pack<NeonLanes>,
                                    differing_bits};
   return kernels;
 }

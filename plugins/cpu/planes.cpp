@@ -2,11 +2,25 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 namespace bnn::cpu {
 namespace {
 
 constexpr int64_t kChunk = 64;  // cells that are rearranged at a time
+
+// Up to kChunk cells, without the call of a library function for each short row: two copies of one size, the second up
+// to the end.
+void copy_cells(const uint8_t* from, int64_t count, uint8_t* to) {
+  const auto twice = [&](auto size) {
+    std::memcpy(to, from, size.value);
+    std::memcpy(to + count - size.value, from + count - size.value, size.value);
+  };
+  if (count >= 32) return twice(std::integral_constant<size_t, 32>{});
+  if (count >= 16) return twice(std::integral_constant<size_t, 16>{});
+  if (count >= 8) return twice(std::integral_constant<size_t, 8>{});
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
 
 }  // namespace
 
@@ -77,7 +91,7 @@ void PlaneLayout::fill_nibbles(const int32_t* pixels, int64_t group, int64_t wor
       read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
       for (int64_t nibble = 0; nibble < nibbles; ++nibble) {
         kernels_.split_nibbles(words, (count + 31) / 32 * 32, static_cast<int>(4 * nibble), split);
-        std::memcpy(cells + nibble * plane_cells_ + phase * phase_width_ + start, split, static_cast<size_t>(count));
+        copy_cells(split, count, cells + nibble * plane_cells_ + phase * phase_width_ + start);
       }
     }
 }

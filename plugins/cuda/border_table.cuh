@@ -24,7 +24,7 @@ fill_border_entries(const ConvTask task, int32_t* table) {
   int sum = 0;
   for (int tap = 0; output < task.outputs && tap < task.taps(); ++tap) {
     const int row = tap / task.kernel_width, column = tap % task.kernel_width;
-    const int32_t* weight = task.weight + (int64_t{output} * task.taps() + tap) * task.words;
+    const int32_t* weight = task.weight + task.weight_at(output, tap, 0);
     int ones = 0;
     for (int word = 0; word < task.words; ++word) ones += popcount(static_cast<uint32_t>(load(weight + word)));
     const bool padded =

@@ -93,6 +93,7 @@ Device device_of(const bnn_cuda_conv2d_call& call) {
   // More than any GPU has, and few enough to be multiplied.
   if (call.multiprocessors) device.multiprocessors = narrow("multiprocessors", call.multiprocessors, 1, 1 << 16);
   if (call.shared_bytes) device.shared_bytes = narrow("shared_bytes", call.shared_bytes, 1, 1 << 24);
+  if (product_of(call) == ProductChoice::kInt8) device.int8 = true;
   return device;
 }
 
@@ -129,6 +130,14 @@ int bnn_cuda_border_bytes(const bnn_cuda_conv2d_call* call, size_t* bytes) {
 }
 int bnn_cuda_chosen_kernel(const bnn_cuda_conv2d_call* call, int* kernel) {
   return guarded([&] { *kernel = chosen_kernel(task_of(*call), device_of(*call)); });
+}
+int bnn_cuda_plan(const bnn_cuda_conv2d_call* call, int* shared_bytes, int* widened) {
+  return guarded([&] {
+    const TilePlan plan =
+        tile_plan(task_of(*call), narrow("kernel", call->kernel, 0, kTileCount - 1), device_of(*call));
+    *shared_bytes = plan.shared_bytes;
+    *widened = plan.widened;
+  });
 }
 int bnn_cuda_prepare(const bnn_cuda_conv2d_call* call, void* stream) {
   return guarded(

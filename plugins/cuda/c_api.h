@@ -67,6 +67,8 @@ BNN_API int bnn_cuda_copy_from(void* to, const void* from, size_t bytes);
 BNN_API int bnn_cuda_tile_count(void);
 BNN_API int bnn_cuda_border_bytes(const bnn_cuda_conv2d_call* call, size_t* bytes);
 BNN_API int bnn_cuda_chosen_kernel(const bnn_cuda_conv2d_call* call, int* kernel);
+/* The shared memory that the tile `kernel` takes, and whether bits become int8 there. */
+BNN_API int bnn_cuda_plan(const bnn_cuda_conv2d_call* call, int* shared_bytes, int* widened);
 BNN_API int bnn_cuda_prepare(const bnn_cuda_conv2d_call* call, void* stream);
 BNN_API int bnn_cuda_conv2d(const bnn_cuda_conv2d_call* call, void* stream);
 BNN_API int bnn_cuda_pack(const bnn_cuda_pack_call* call, void* stream);

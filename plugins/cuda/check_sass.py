@@ -22,7 +22,7 @@ from pathlib import Path
 
 # Which instruction a GPU multiplies bits with, and how many make the product of 16 rows, 8 columns and 256 bits.
 PRODUCTS = {75: ("BMMA.88128.XOR.POPC", 4), 80: ("BMMA.168256.XOR.POPC", 1), 90: ("BMMA.168256.AND.POPC", 1)}
-EXPANDED = ("IMMA.16832.S8.S8", 8)  # from compute capability 10.0 on
+EXPANDED = ("IMMA.16832.", 8)  # from compute capability 10.0 on
 
 ARCHITECTURE = re.compile(r"^arch = sm_(\d+)")
 FUNCTION = re.compile(r"^\s*Function : (\S+)")

@@ -86,6 +86,18 @@ void check_pointers(const ConvTask& task, bool border) {
 
 }  // namespace
 
+bool multiplies_int8() {
+#ifndef BNN_HOST_EXECUTOR
+  // What the code was compiled for, which may be older than the GPU. Where there is none at all, the first launch says
+  // so.
+  cudaFuncAttributes attributes;
+  if (cudaFuncGetAttributes(&attributes, fill_border_entries<Native>) == cudaSuccess)
+    return attributes.ptxVersion >= kFirstInt8;
+  cudaGetLastError();
+#endif
+  return false;
+}
+
 ConvTask conv_task(const ConvAttributes& a, const ConvWeightShape& weight, const ConvShape& shape) {
   ConvTask task{};
   task.batch = narrow_size("the batch", shape.batch);
@@ -131,6 +143,14 @@ int chosen_kernel(const ConvTask& task, const Device& device) {
   return tile < 0 ? kPopcountKernel : tile;
 }
 
+TilePlan tile_plan(const ConvTask& task, int tile, const Device& device) {
+  TilePlan plan;
+  if (!plan_tiles(task, kTiles[tile], device, plan))
+    refuse("tile ", tile, " does not take this layer: it needs more shared memory than ", device.shared_bytes,
+           " bytes, or a table too large");
+  return plan;
+}
+
 size_t border_table_bytes(const ConvTask& task) {
   return task.group == 1 ? sizeof(int32_t) * static_cast<size_t>(task.border_entries()) : 0;
 }
@@ -166,10 +186,7 @@ void convolve(const ConvTask& asked, int kernel, ProductChoice product, const De
     const LaunchSize size{(pixels + kPopcountThreads - 1) / kPopcountThreads, units, kPopcountThreads, 0};
     return launch("conv_popcount", conv_popcount, size, stream, task);
   }
-  TilePlan plan;
-  if (!plan_tiles(task, kTiles[kernel], device, plan))
-    refuse("tile ", kernel, " does not take this layer: it needs more shared memory than ", device.shared_bytes,
-           " bytes, or a table too large");
+  const TilePlan plan = tile_plan(task, kernel, device);
   with_product(product, [&](auto choice) {
     using Choice = decltype(choice);
     switch (kernel) {

@@ -9,7 +9,7 @@
 //
 // Rows of A are output pixels, columns of B output channels; K runs over taps and words, 8 words (256 bits) a step.
 // Within a step a thread holds two neighbouring words of A and of B: another order of K than the manual's, the same for
-// both.
+// both. Where the tensor cores multiply bytes and the plan has room for it, widened.cuh takes the place of this order.
 //
 // The columns of B are put in an order that gives each thread eight neighbouring output channels (`channel_of_column`):
 // a whole byte of packed output, and stores of 16 bytes, with no exchange between threads.
@@ -20,14 +20,9 @@
 #include "cuda/epilogue.cuh"
 #include "cuda/products.cuh"
 #include "cuda/tile_plan.h"
+#include "cuda/widened.cuh"
 
 namespace bnn::cuda {
-
-// The output channel, within the tile, of a column of B. Four column tiles make 32 channels; of these the thread `part`
-// of a group, which has columns 2 part and 2 part + 1 of each, gets channels 8 part to 8 part + 7.
-constexpr int channel_of_column(int column_tile, int column) {
-  return column_tile / 4 * 32 + column / 2 * 8 + column_tile % 4 * 2 + column % 2;
-}
 
 template <class Choice, int kPixels, int kOutputs, int kWarps>
 class ConvTile {
@@ -48,17 +43,13 @@ class ConvTile {
 
   // The weights stay where they are while the block goes from tile to tile.
   BNN_DEVICE void run() {
-    switch (plan_.chunk) {
-      case 4:
-        copy_weights<4>();
-        break;
-      case 2:
-        copy_weights<2>();
-        break;
-      default:
-        copy_weights<1>();
+    if (widened()) {
+      widened_operands().fill_weights(first_output_);
+      widened_operands().fill_steps();
+    } else {
+      copy_weights();
+      fill_steps();
     }
-    fill_steps();
     fill_operands();
     for (int tile = block_x(); tile < plan_.tiles(); tile += grid_x()) {
       find_windows(tile);
@@ -67,16 +58,23 @@ class ConvTile {
         copy_halo(tile, plane);
         wait_for_copies();
         synchronize_block();
-        if (Product::kNeedsSums) {
-          sum_pixels();
+        if (widened()) {
+          widened_operands().widen_halo();
           synchronize_block();
+          widened_operands().multiply(windows_, counts_);
+        } else {
+          if (Product::kNeedsSums) {
+            sum_pixels();
+            synchronize_block();
+          }
+          multiply();
+          if (Product::kNeedsSums) sum_windows();
         }
-        multiply();
-        if (Product::kNeedsSums) sum_windows();
         synchronize_block();  // all have read the halo
         if (plane == 1) negate();
       }
-      finish(tile);
+      // Positions that were kept in registers since `find_windows` would leave too few to the products of bytes.
+      finish(Product::kWidens ? anew(tile) : tile);
     }
   }
 
@@ -85,6 +83,12 @@ class ConvTile {
   static constexpr int kRowTiles = kPixels / 16 / kWarps;  // of a warp, 16 rows of A each
   static constexpr int kColumnTiles = kOutputs / 8;        // 8 columns of B each
   static_assert(kRowTiles * 16 * kWarps == kPixels && kOutputs % 32 == 0);
+
+  // Whether bits become int8 in shared memory; in a constant expression for the products that have no int8.
+  BNN_DEVICE bool widened() const { return Product::kWidens && plan_.widened; }
+  BNN_DEVICE WidenedOperands<kRowTiles, kColumnTiles, kThreads> widened_operands() const {
+    return {task_, plan_, weights_, halo_, steps_};
+  }
 
   BNN_DEVICE int first_column(int tile) const { return tile / plan_.tiles_of_band * plan_.band_width; }
   BNN_DEVICE int first_position(int tile) const { return tile % plan_.tiles_of_band * kPixels; }
@@ -103,16 +107,32 @@ class ConvTile {
 
   // Output `r` of the tile is in row r of shared memory: column r % 8 of column tile r / 8. Behind the last tap, and
   // behind the last output, there are zeros.
-  template <int kChunk>
   BNN_DEVICE void copy_weights() {
+    switch (plan_.chunk) {
+      case 4:
+        return copy_weights_by<4>();
+      case 2:
+        return copy_weights_by<2>();
+      default:
+        return copy_weights_by<1>();
+    }
+  }
+  template <int kChunk>
+  BNN_DEVICE void copy_weights_by() {
     const int copies = plan_.steps * 8 / kChunk;
     for (int i = thread_index(); i < kOutputs * copies; i += kThreads) {
       const int row = i / copies, k = i % copies * kChunk, tap = k / plan_.tap_words, word = k % plan_.tap_words;
       const int output = first_output_ + channel_of_column(row / 8, row % 8);
       const bool valid = output < task_.outputs && tap < task_.taps() && word < task_.words;
-      const int64_t from = valid ? (static_cast<int64_t>(output) * task_.taps() + tap) * task_.words + word : 0;
-      copy_async<kChunk>(weights_, row * plan_.weight_words + k, reinterpret_cast<const uint32_t*>(task_.weight) + from,
-                         valid);
+      const uint32_t* from =
+          reinterpret_cast<const uint32_t*>(task_.weight) + (valid ? task_.weight_at(output, tap, word) : 0);
+      const int to = row * plan_.weight_words + k;
+      if constexpr (Product::kWidens) {
+#pragma unroll
+        for (int i = 0; i < kChunk; ++i) weights_.store(to + i, valid ? mirror_bytes(load(from + i)) : 0u);
+      } else {
+        copy_async<kChunk>(weights_, to, from, valid);
+      }
     }
   }
 
@@ -259,7 +279,14 @@ class ConvTile {
                             tap % task_.kernel_width * task_.dilation_x);
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
-        window_sums_[m][half] += sum;
+        if (Product::kSumInCount == 0) {
+          window_sums_[m][half] += sum;
+        } else {
+#pragma unroll
+          for (int j = 0; j < kColumnTiles; ++j)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) counts_[m][j][half * 2 + i] += Product::kSumInCount * sum;
+        }
       }
   }
 
@@ -328,8 +355,9 @@ class ConvTile {
       const Vector<int32_t, 4> corrections = load_vector<4>(border + i);
 #pragma unroll
       for (int k = 0; k < 4; ++k)
-        accumulators[i + k] = count_factor * counts_[m][column_tile + (i + k) / 2][half * 2 + k % 2] +
-                              sum_factor * window_sums_[m][half] + corrections.values[k];
+        accumulators[i + k] =
+            (count_factor * counts_[m][column_tile + (i + k) / 2][half * 2 + k % 2] >> Product::kCountShift) +
+            sum_factor * window_sums_[m][half] + corrections.values[k];
     }
   }
 
@@ -360,7 +388,8 @@ class ConvTile {
 };
 
 template <class Choice, int kPixels, int kOutputs, int kWarps>
-// Twelve warps on a multiprocessor leave 168 registers to a thread: no instance spills.
+// Twelve warps on a multiprocessor, eight of the largest tile, leave 168 or 255 registers to a thread: no instance
+// spills.
 BNN_KERNEL(kWarps* kWarpThreads, 12 / kWarps) conv_tile(const ConvTask task, const TilePlan plan) {
   ConvTile<Choice, kPixels, kOutputs, kWarps>(task, plan).run();
 }

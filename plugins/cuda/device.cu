@@ -27,7 +27,8 @@ const DeviceInfo& device_info() {
     check(cudaGetDeviceProperties(&properties, device), "the properties of the GPU");
     info.name = properties.name;
     info.compute_capability = properties.major * 10 + properties.minor;
-    info.sizes = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin)};
+    info.sizes = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin),
+                  multiplies_int8()};
     known = device;
   }
   return info;
@@ -52,7 +53,7 @@ bool device_present() { return true; }
 bool is_capturing(Stream) { return false; }
 
 const DeviceInfo& device_info() {
-  static const DeviceInfo info{"host executor", 0, {1, 99 * 1024}};
+  static const DeviceInfo info{"host executor", 0, {1, 99 * 1024, multiplies_int8()}};
   return info;
 }
 

@@ -122,6 +122,14 @@ class Device:
     multiprocessors: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a tile uses the shared memory of a block. widened: whether bits become int8 there."""
+
+    shared_bytes: int
+    widened: bool
+
+
 class Library:
     """One of the two libraries, loaded."""
 
@@ -212,6 +220,23 @@ class Library:
         kernel = ctypes.c_int()
         self.call("bnn_cuda_chosen_kernel", ctypes.byref(call), ctypes.byref(kernel))
         return kernel.value
+
+    def plan(
+        self,
+        layer: Conv2d,
+        packed: tuple[int, ...],
+        weight: tuple[int, ...],
+        kernel: int,
+        *,
+        product: str = "native",
+        shared_bytes: int = 0,
+    ) -> Plan:
+        """The plan of a tile. packed, weight: their shapes; the rest as for `conv2d`."""
+        call = self.conv2d_call(layer, packed, weight)
+        call.kernel, call.product, call.shared_bytes = kernel, PRODUCTS[product], shared_bytes
+        taken, widened = ctypes.c_int(), ctypes.c_int()
+        self.call("bnn_cuda_plan", ctypes.byref(call), ctypes.byref(taken), ctypes.byref(widened))
+        return Plan(taken.value, bool(widened.value))
 
     def pack(self, kind: str, x: Array, bounds: tuple[Array, ...] = (), *, channels_last: bool = False) -> Array:
         """Packs x: [N, C, *spatial], or [N, *spatial, C]; returns [N, *spatial, planes * words] int32.

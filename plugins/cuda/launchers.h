@@ -24,6 +24,9 @@ class CudaError : public std::runtime_error {
 // How the tensor cores multiply. A GPU has the one that `products.cuh` names for it; the host executor plays all.
 enum class ProductChoice { kNative, kXorPopcount, kAndPopcount, kInt8 };
 
+// Whether it is kInt8 that the current GPU has.
+bool multiplies_int8();
+
 // Which kernel runs: one of kTiles by its index, or one of these.
 constexpr int kChooseKernel = -1, kPopcountKernel = kTileCount;
 
@@ -36,6 +39,9 @@ ConvTask linear_task(int64_t batch, int64_t channels, int64_t outputs, Levels le
 
 // Which kernel `kChooseKernel` stands for on this device.
 int chosen_kernel(const ConvTask& task, const Device& device);
+
+// The plan of a tile, 0 to kTileCount - 1. Throws InvalidInput where it does not take the layer.
+TilePlan tile_plan(const ConvTask& task, int tile, const Device& device);
 
 // The table of border corrections, which task.border must point to from then on; of use to the tensor-core kernels
 // alone. It is the same for images of every size. 0 bytes, and nothing to fill, where none of these takes the layer.

@@ -2,13 +2,13 @@
 // (`cuda/host/ptx_host.h`, which has the same names). Nothing else in this folder uses a CUDA built-in.
 //
 // Fragments of the matrix instructions: PTX ISA, "Matrix Fragments for mma.m16n8k256" (.b1), "for mma.m8n8k128" (.b1)
-// and "for mma.m16n8k32" (.s8). With group = lane / 4 and part = lane % 4:
+// and "for mma.m16n8k32" (.s8, .u8). With group = lane / 4 and part = lane % 4:
 //
 //   A, 16 rows:  a[0] row group, a[1] row group + 8, words k = part;  a[2], a[3] the same rows, words k = part + 4
 //   B, 8 columns: b[0] column group, word k = part;  b[1] the same column, word k = part + 4
 //   C, 16 x 8:   c[0], c[1] row group, columns 2 part and 2 part + 1;  c[2], c[3] row group + 8, the same columns
 //
-// A word is 32 one-bit values, or 4 values of int8. The kernels sum over all of K, so which k a word stands for is
+// A word is 32 one-bit values, or 4 bytes. The kernels sum over all of K, so which k a word stands for is
 // free, as long as A and B agree: a thread's two words are neighbours in memory.
 #pragma once
 
@@ -52,6 +52,12 @@ BNN_DEVICE int shuffle_xor(int value, int lanes) { return __shfl_xor_sync(~0u, v
 
 BNN_DEVICE int popcount(uint32_t word) { return __popc(word); }
 
+// The value. What is computed from it is computed anew, not kept in a register since it was computed before.
+BNN_DEVICE int anew(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // ---- global memory
 
 template <class T>
@@ -85,6 +91,10 @@ class Shared {
   template <int N>
   BNN_DEVICE Vector<T, N> load_vector(int i) const {
     return *reinterpret_cast<const Vector<T, N>*>(first_ + i);
+  }
+  template <int N>
+  BNN_DEVICE void store_vector(int i, const Vector<T, N>& value) const {
+    *reinterpret_cast<Vector<T, N>*>(first_ + i) = value;
   }
   // An array of U that begins `bytes` behind the first element.
   template <class U>
@@ -153,10 +163,17 @@ BNN_DEVICE void multiply_and_popcount(int (&c)[4], const uint32_t (&a)[4], const
 #endif
 }
 
-// Sums products of int8, four to a word. From sm_80 on.
+// Sums products of signed, or unsigned, bytes, four to a word. From sm_80 on.
 BNN_DEVICE void multiply_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+BNN_DEVICE void multiply_uint8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif

@@ -41,6 +41,10 @@ struct ConvTask {
   int32_t* accumulator;  // [N, O, H', W'], null unless asked for
 
   constexpr int taps() const { return kernel_height * kernel_width; }
+  // Of the words of `weight`.
+  constexpr int64_t weight_at(int output, int tap, int word) const {
+    return (int64_t{output} * taps() + tap) * words + word;
+  }
   constexpr int64_t column_classes() const { return int64_t{padded_left + 1} * (padded_right + 1); }
   constexpr int64_t classes() const { return int64_t{padded_top + 1} * (padded_bottom + 1) * column_classes(); }
   // Of the border table; 0 where it would be far larger than that of any network.

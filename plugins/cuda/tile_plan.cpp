@@ -37,10 +37,19 @@ void cut(const ConvTask& task, const TileSize& tile, int band_width, TilePlan& p
   plan.halo_rows = halo_rows(task, tile.pixels, band_width, plan.image_rows);
   plan.halo_columns = (band_width - 1) * task.stride_x + (task.kernel_width - 1) * task.dilation_x + 1;
   plan.tap_words = round_up(task.words, 2);
+  plan.widened = false;
   plan.pixel_words = spread_over_banks(plan.tap_words);
   plan.chunk = task.words % 4 == 0 ? 4 : task.words % 2 == 0 ? 2 : 1;
   plan.steps = divide_up(task.taps() * plan.tap_words, 8);
   plan.weight_words = spread_over_banks(plan.steps * 8);
+}
+
+// What changes of a plan whose operands are widened: 32 bytes for a word, and 2 words a step (widened.cuh).
+void widen(const ConvTask& task, TilePlan& plan) {
+  plan.widened = true;
+  plan.pixel_words = plan.tap_words * kWidenedWord + 4;  // 4 times an odd number
+  plan.steps = task.taps() * plan.tap_words / 2;
+  plan.weight_words = plan.steps * 2 * kWidenedWord;
 }
 
 // One array behind the other, each at a multiple of 16 bytes. Returns false where they do not fit.
@@ -55,8 +64,8 @@ bool lay_out(const TileSize& tile, const Device& device, TilePlan& plan) {
   int weights_at;
   if (!place(weights_at, int64_t{tile.outputs} * plan.weight_words)) return false;
   if (!place(plan.halo_at, halo_pixels * plan.pixel_words)) return false;
-  if (!place(plan.sums_at, halo_pixels)) return false;
-  if (!place(plan.steps_at, int64_t{plan.steps} * 4)) return false;
+  if (!place(plan.sums_at, plan.widened ? 0 : halo_pixels)) return false;
+  if (!place(plan.steps_at, int64_t{plan.steps} * (plan.widened ? 1 : 4))) return false;
   if (!place(plan.operands_at, int64_t{kOperandCount} * tile.outputs)) return false;
   plan.shared_bytes = static_cast<int>(bytes);
   return true;
@@ -81,9 +90,16 @@ bool plan_tiles(const ConvTask& task, const TileSize& tile, const Device& device
   if (!countable(task)) return false;
   for (int width = task.out_width;; width = divide_up(width, 2)) {
     cut(task, tile, width, plan);
-    if (lay_out(tile, device, plan)) return true;
+    if (lay_out(tile, device, plan)) break;
     if (width <= kNarrowestBand) return false;
   }
+  // The operands are widened if there is room once the cut is made; neither the cut nor the choice of a tile asks for
+  // it. A smaller tile reads more operands for each product, and bands read columns twice: for all of K, where an
+  // operand that is widened in registers takes one instruction.
+  TilePlan wide = plan;
+  widen(task, wide);
+  if (device.int8 && lay_out(tile, device, wide)) plan = wide;
+  return true;
 }
 
 int choose_tile(const ConvTask& task, const Device& device, TilePlan& plan) {

@@ -279,6 +279,24 @@ class Plugin:
             memory.get(array, raw[i].data)
         return made
 
+    def enqueue(
+        self, tensors: Sequence[Tensor], addresses: Sequence[int], inputs: int, workspace: int, stream: int | None
+    ) -> None:
+        """Puts a run on a stream, of the shapes that were told last: allocates, copies and waits for nothing.
+
+        Args:
+            tensors: Inputs, then outputs.
+            addresses: Where each of them is on the device.
+            inputs: How many of them are inputs.
+            workspace: The address of as many bytes as `workspace()` says.
+            stream: A `cudaStream_t`; None is the default stream.
+        """
+        raw = _tensors(tensors)
+        for to, address in zip(raw, addresses, strict=True):
+            to.data = address
+        outputs, scratch = len(tensors) - inputs, ctypes.c_void_p(workspace)
+        self._check(self._host.host_run(self._handle, raw, inputs, outputs, scratch, ctypes.c_void_p(stream)))
+
     @staticmethod
     def _described(array: Array, tensor_format: int) -> Tensor:
         shape = array.shape

@@ -57,7 +57,7 @@ class PluginNetwork(RunnerBase):
         self.outputs = [value.name for value in model.graph.output]
         served = set(plugins.ops())
         self._plugins = {
-            index: _restored(plugins, node)
+            index: restored_plugin(plugins, node)
             for index, node in enumerate(model.graph.node)
             if node.domain == opset.DOMAIN and node.op_type in served
         }
@@ -96,24 +96,38 @@ class PluginNetwork(RunnerBase):
         return made
 
     def alone(self, node: onnx.NodeProto, inputs: Mapping[str, Array]) -> onnx.ModelProto:
-        """A model of one node. inputs: all of its inputs; those that the network has as constants are constants."""
-        fed = {name: array for name, array in inputs.items() if name not in self._constants}
-        graph = helper.make_graph(
-            [node],
-            "one node",
-            [
-                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
-                for name, array in fed.items()
-            ],
-            [onnx.ValueInfoProto(name=name) for name in node.output if name],
-            [numpy_helper.from_array(self._constants[name], name) for name in inputs.keys() - fed.keys()],
-        )
-        return helper.make_model(
-            graph,
-            opset_imports=self._model.opset_import,
-            ir_version=self._model.ir_version,
-            functions=[function for function in self._model.functions if function.name == node.op_type],
-        )
+        """A model of one node; see `one_node_model`."""
+        return one_node_model(self._model, node, inputs, self._constants)
+
+
+def one_node_model(
+    model: onnx.ModelProto, node: onnx.NodeProto, inputs: Mapping[str, Array], constants: Mapping[str, Array]
+) -> onnx.ModelProto:
+    """A node of a network as a network.
+
+    Args:
+        model: What it is of.
+        node: One of its nodes.
+        inputs: All of the node's inputs by name; those among `constants` are constants of the result, too.
+        constants: Those of the network.
+    """
+    fed = {name: array for name, array in inputs.items() if name not in constants}
+    graph = helper.make_graph(
+        [node],
+        "one node",
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim)
+            for name, array in fed.items()
+        ],
+        [onnx.ValueInfoProto(name=name) for name in node.output if name],
+        [numpy_helper.from_array(constants[name], name) for name in inputs.keys() - fed.keys()],
+    )
+    return helper.make_model(
+        graph,
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+        functions=[function for function in model.functions if function.name == node.op_type],
+    )
 
 
 def attribute_fields(attributes: Iterable[onnx.AttributeProto], wanted: Iterable[str]) -> dict[str, Array]:
@@ -123,7 +137,7 @@ def attribute_fields(attributes: Iterable[onnx.AttributeProto], wanted: Iterable
     return {name: array.astype(np.float32 if array.dtype.kind == "f" else np.int64) for name, array in arrays.items()}
 
 
-def _restored(plugins: PluginLibrary, node: onnx.NodeProto) -> Plugin:
+def restored_plugin(plugins: PluginLibrary, node: onnx.NodeProto) -> Plugin:
     """Its plugin as an engine that was stored has it."""
     fields = attribute_fields(node.attribute, plugins.fields(node.op_type))
     with plugins.create(node.op_type, fields, node.name) as built:

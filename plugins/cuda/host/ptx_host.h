@@ -36,6 +36,7 @@ inline int shuffle_xor(int value, int lanes, const Site& site = Site::here()) {
 }
 
 inline int popcount(uint32_t word) { return __builtin_popcount(word); }
+inline int anew(int value) { return value; }
 
 // ---- global memory
 
@@ -79,13 +80,14 @@ class Shared {
   explicit Shared(int64_t offset) : offset_(offset) {}
 
   T load(int i, const Site& site = Site::here()) const { return get<T>(i, site); }
-  void store(int i, T value, const Site& site = Site::here()) const {
-    block().require(block().shared.write(offset(i), sizeof(T), block().now()), site);
-    std::memcpy(block().shared.at(offset(i)), &value, sizeof(T));
-  }
+  void store(int i, T value, const Site& site = Site::here()) const { put(i, value, site); }
   template <int N>
   Vector<T, N> load_vector(int i, const Site& site = Site::here()) const {
     return get<Vector<T, N>>(i, site);
+  }
+  template <int N>
+  void store_vector(int i, const Vector<T, N>& value, const Site& site = Site::here()) const {
+    put(i, value, site);
   }
   template <class U>
   Shared<U> at(int bytes) const {
@@ -101,6 +103,11 @@ class Shared {
     V value;
     std::memcpy(&value, block().shared.at(offset(i)), sizeof(V));
     return value;
+  }
+  template <class V>
+  void put(int i, const V& value, const Site& site) const {
+    block().require(block().shared.write(offset(i), sizeof(V), block().now()), site);
+    std::memcpy(block().shared.at(offset(i)), &value, sizeof(V));
   }
 
   int64_t offset_;
@@ -159,9 +166,10 @@ void multiply(const Operands* threads, Sums* sums, Product product) {
 
 inline int count_xor(uint32_t a, uint32_t b) { return __builtin_popcount(a ^ b); }
 inline int count_and(uint32_t a, uint32_t b) { return __builtin_popcount(a & b); }
-inline int dot_int8(uint32_t a, uint32_t b) {
+template <class Byte>
+int dot_bytes(uint32_t a, uint32_t b) {
   int sum = 0;
-  for (int i = 0; i < 4; ++i) sum += static_cast<int8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
+  for (int i = 0; i < 4; ++i) sum += static_cast<Byte>(a >> (8 * i)) * static_cast<Byte>(b >> (8 * i));
   return sum;
 }
 
@@ -188,7 +196,11 @@ inline void multiply_and_popcount(int (&c)[4], const uint32_t (&a)[4], const uin
 }
 inline void multiply_int8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                           const Site& site = Site::here()) {
-  fragments::by_the_warp<fragments::dot_int8>("multiply_int8", c, a, b, site);
+  fragments::by_the_warp<fragments::dot_bytes<int8_t>>("multiply_int8", c, a, b, site);
+}
+inline void multiply_uint8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                           const Site& site = Site::here()) {
+  fragments::by_the_warp<fragments::dot_bytes<uint8_t>>("multiply_uint8", c, a, b, site);
 }
 
 // ---- float16
