@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "c_api/vector_ceiling.h"
 #include "core/error.h"
 #include "core/reference.h"
 #include "cpu/pack.h"
@@ -184,6 +185,10 @@ int bnn_count_rate(const char* kernels, int runs, double* rate) {
         std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
     *rate = static_cast<double>(rows * cpu::cell_channels(set.cell) * cells * cpu::kBlockOutputs) * runs / nanoseconds;
   });
+}
+
+int bnn_vector_ceiling(const char* kernels, int runs, double* rate) {
+  return guarded([&] { *rate = vector_ceiling(kernels, runs); });
 }
 
 int bnn_linear(const char* kernels, int threads, const bnn_linear_call* call) {

@@ -69,6 +69,9 @@ BNN_API int bnn_conv2d_time(const char* kernels, int runs, const bnn_conv2d_call
 /* The inner loop alone, on data that stays in the nearest cache: 10^9 one-bit products a second. */
 BNN_API int bnn_count_rate(const char* kernels, int runs, double* rate);
 
+/* What the inner loop's instructions could count at best, on registers alone, in the same unit. */
+BNN_API int bnn_vector_ceiling(const char* kernels, int runs, double* rate);
+
 #ifdef __cplusplus
 }
 #endif

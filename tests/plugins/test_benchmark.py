@@ -38,15 +38,17 @@ def script(native: Any, repository: Path, tmp_path: Path) -> Callable[..., tuple
 def test_bench_layers(script: Callable[..., tuple[dict[str, Any], str]], native: Any) -> None:
     pytest.importorskip("openvino")
     content, table = script("bench_layers", "--rounds", "1", "--threads", "2")
-    assert {"machine", "software", "rounds", "inner_loop_products_per_ns", "rows"} == content.keys()
+    assert {"machine", "software", "rounds", "products_per_ns", "rows"} == content.keys()
     assert [row["threads"] for row in content["rows"]] == [2] * LAYERS
-    sets = content["inner_loop_products_per_ns"].keys()
+    sets = content["products_per_ns"].keys()
     assert sets <= set(native.kernels())
+    for speeds in content["products_per_ns"].values():
+        assert speeds["inner_loop"] > 0 and speeds["vector_ceiling"] > 0
     for row in content["rows"]:
         assert row["times"].keys() == CONTENDERS | OPENVINO | sets
         assert row["times"]["onnxruntime float32"]["ratio"] == 1.0
-        assert row["share_of_inner_loop"].keys() == sets
-    assert table.count("\n") == 2 + len(content["rows"])
+        assert row["share_of_ceiling"].keys() == sets
+    assert table.count("\n") == 2 + len(content["rows"]) + 2 * len(sets)
 
 
 def test_bench_zoo(script: Callable[..., tuple[dict[str, Any], str]]) -> None:

@@ -1,0 +1,125 @@
+#include "c_api/vector_ceiling.h"
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "core/error.h"
+#include "cpu/kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// The compiler takes these values for new ones, and so neither hoists nor drops what is done with them.
+#if defined(__x86_64__)
+#define BNN_OPAQUE(value) asm volatile("" : "+v"(value))
+#elif defined(__aarch64__)
+#define BNN_OPAQUE(value) asm volatile("" : "+w"(value))
+#endif
+
+namespace bnn {
+namespace {
+
+#if defined(__x86_64__)
+
+// As `count_vectors<4>` of kernels_avx512.cpp: four vectors of pixels, four output channels.
+__attribute__((target("avx512f,avx512vpopcntdq"))) int64_t count_avx512(int runs) {
+  __m512i cells[4], weights[4], sums[16];
+  for (int i = 0; i < 4; ++i) {
+    cells[i] = weights[i] = _mm512_set1_epi32(i);
+    BNN_OPAQUE(weights[i]);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) sums[i] = _mm512_setzero_si512();
+  for (int run = 0; run < runs; ++run) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) BNN_OPAQUE(cells[i]);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i)
+      sums[i] = _mm512_add_epi32(sums[i], _mm512_popcnt_epi32(_mm512_xor_si512(cells[i / 4], weights[i % 4])));
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) BNN_OPAQUE(sums[i]);
+  return 16 * 512;
+}
+
+__attribute__((target("avx2"))) inline __m256i look_three_up(const __m256i (&tables)[3], __m256i& cells) {
+  BNN_OPAQUE(cells);
+  return _mm256_add_epi8(_mm256_add_epi8(_mm256_shuffle_epi8(tables[0], cells), _mm256_shuffle_epi8(tables[1], cells)),
+                         _mm256_shuffle_epi8(tables[2], cells));
+}
+
+// As `count_pair` of kernels_avx2.cpp: two times three lookups for two output channels, here of two vectors of pixels.
+__attribute__((target("avx2"))) int64_t count_avx2(int runs) {
+  const __m256i low_half = _mm256_set1_epi8(15);
+  __m256i cells = low_half, tables[3] = {low_half, low_half, low_half};
+  for (__m256i& table : tables) BNN_OPAQUE(table);
+  __m256i low[2], high[2];
+  for (int v = 0; v < 2; ++v) low[v] = high[v] = _mm256_setzero_si256();
+  for (int run = 0; run < runs; ++run)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      const __m256i first = look_three_up(tables, cells), second = look_three_up(tables, cells);
+      low[v] = _mm256_add_epi8(low[v], _mm256_and_si256(first, low_half));
+      low[v] = _mm256_add_epi8(low[v], _mm256_and_si256(second, low_half));
+      const __m256i halves =
+          _mm256_avg_epu8(_mm256_andnot_si256(low_half, first), _mm256_andnot_si256(low_half, second));
+      high[v] = _mm256_add_epi8(high[v], _mm256_srli_epi16(halves, 3));
+    }
+  for (int v = 0; v < 2; ++v) {
+    BNN_OPAQUE(low[v]);
+    BNN_OPAQUE(high[v]);
+  }
+  return 2 * 6 * 256;
+}
+
+#elif defined(__aarch64__)
+
+// As `count_output` of kernels_neon.cpp, here for two output channels.
+int64_t count_neon(int runs) {
+  uint8x16_t cells[4], weights[2], sums[8];
+  for (int i = 0; i < 4; ++i) cells[i] = vdupq_n_u8(static_cast<uint8_t>(i));
+  for (uint8x16_t& weight : weights) {
+    weight = vdupq_n_u8(1);
+    BNN_OPAQUE(weight);
+  }
+  for (auto& sum : sums) sum = vdupq_n_u8(0);
+  for (int run = 0; run < runs; ++run) {
+    for (auto& cell : cells) BNN_OPAQUE(cell);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) sums[i] = vaddq_u8(sums[i], vcntq_u8(veorq_u8(cells[i % 4], weights[i / 4])));
+  }
+  for (auto& sum : sums) BNN_OPAQUE(sum);
+  return 8 * 128;
+}
+
+#endif
+
+using Count = int64_t (*)(int runs);  // returns the products of one run
+
+Count count_of(const std::string& name) {
+#if defined(__x86_64__)
+  if (name == "avx512") return count_avx512;
+  if (name == "avx2") return count_avx2;
+#elif defined(__aarch64__)
+  if (name == "neon") return count_neon;
+#endif
+  return nullptr;
+}
+
+}  // namespace
+
+double vector_ceiling(const char* kernels, int runs) {
+  const std::string name = cpu::kernels_named(kernels).name;  // refuses those that do not run here
+  const Count count = count_of(name);
+  if (count == nullptr) refuse("the kernels '", name, "' have no vector instructions of their own");
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t products = count(runs);
+  const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - start;
+  return static_cast<double>(products) * runs / time.count();
+}
+
+}  // namespace bnn
