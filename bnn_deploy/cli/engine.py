@@ -12,6 +12,7 @@ import typer
 
 from bnn_deploy.cli import output
 from bnn_deploy.cli.files import model_file
+from bnn_deploy.cli.parsing import output_file
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.files import ENGINE_SUFFIX
 
@@ -65,6 +66,8 @@ def engine(
 
     path = model_file(file)
     target = out if out is not None else path.with_suffix(ENGINE_SUFFIX)
+    if not target.is_dir():  # which `build_engine` refuses
+        output_file("--out", target)  # before a build that takes long
     profiles = [parse_profile(text) for text in profile or []]
     with _named_as_flags(), _progress_bar() as tell:
         options = BuildOptions(

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import typer
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout, and nothing else there."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON document on stdout, and nothing else there. JSON has no word for a number that is not finite: it is the
+    string "NaN", "Infinity" or "-Infinity"."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_with_words(value), indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo(text)
+
+
+def _with_words(value: object) -> object:
+    """The value with strings in place of numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _with_words(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_words(one) for one in value]
+    return value
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, str]], *, right: Sequence[str] = ()) -> None:

@@ -67,6 +67,7 @@ def test_json_is_the_metadata(folder: Path, cli: Cli, tmp_path: Path) -> None:
         (("--version-compatible",), "--version-compatible: TensorRT-RTX "),
         (("--embed-plugin", "--no-plugin"), "--embed-plugin: the engine has no plugin; fix: leave it out"),
         (("--out", "FOLDER"), "--out FOLDER: a folder; wanted: the name of a file; fix: FOLDER/model.engine"),
+        (("--out", "FOLDER/model.onnx/x"), "--out FOLDER/model.onnx: FOLDER/model.onnx is a file; wanted: a folder"),
         (("--out", "FOLDER/model.onnx"), "--out FOLDER/model.onnx: the model itself; wanted: another name"),
         (("--profile", "bacth=1"), "a profile for `bacth`: the model has no free axis of that name; free are: batch"),
         (("--profile", "batch"), "--profile 'batch': 'batch'; wanted: AXIS=MIN,OPT,MAX; fix: --profile 'batch=1,8,32'"),

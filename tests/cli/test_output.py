@@ -37,3 +37,13 @@ def test_json_is_one_document_on_stdout(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(out) == value
     assert "naïve" in out
     assert err == ""
+
+
+def test_json_has_words_for_numbers_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"outputs": {"y": [[1.5, float("nan")], (float("inf"), float("-inf"))]}})
+
+    def no_constant(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    found = json.loads(capsys.readouterr().out, parse_constant=no_constant)
+    assert found == {"outputs": {"y": [[1.5, "NaN"], ["Infinity", "-Infinity"]]}}
