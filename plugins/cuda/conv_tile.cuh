@@ -7,9 +7,8 @@
 // memory once, with zeros where there is padding, and every tap reads its operands straight out of it, at a fixed
 // distance from the pixel.
 //
-// Rows of A are output pixels, columns of B output channels; K runs over taps and words, 8 words (256 bits) a step.
-// Within a step a thread holds two neighbouring words of A and of B: another order of K than the manual's, the same for
-// both. Where the tensor cores multiply bytes and the plan has room for it, widened.cuh takes the place of this order.
+// Rows of A are output pixels, columns of B output channels; K runs over taps and words. How the operands lie in shared
+// memory and are multiplied is in packed_operands.cuh, for bits, and in widened_operands.cuh, for bytes.
 //
 // The columns of B are put in an order that gives each thread eight neighbouring output channels (`channel_of_column`):
 // a whole byte of packed output, and stores of 16 bytes, with no exchange between threads.
@@ -18,9 +17,10 @@
 #include <type_traits>
 
 #include "cuda/epilogue.cuh"
+#include "cuda/packed_operands.cuh"
 #include "cuda/products.cuh"
 #include "cuda/tile_plan.h"
-#include "cuda/widened.cuh"
+#include "cuda/widened_operands.cuh"
 
 namespace bnn::cuda {
 
@@ -43,12 +43,15 @@ class ConvTile {
 
   // The weights stay where they are while the block goes from tile to tile.
   BNN_DEVICE void run() {
+    const PackedOperands<Product, kRowTiles, kColumnTiles, kThreads> packed(task_, plan_, weights_, halo_, sums_,
+                                                                            steps_);
+    const WidenedOperands<kRowTiles, kColumnTiles, kThreads> wide(task_, plan_, weights_, halo_, steps_);
     if (widened()) {
-      widened_operands().fill_weights(first_output_);
-      widened_operands().fill_steps();
+      wide.fill_weights(first_output_);
+      wide.fill_steps();
     } else {
-      copy_weights();
-      fill_steps();
+      packed.fill_weights(first_output_);
+      packed.fill_steps();
     }
     fill_operands();
     for (int tile = block_x(); tile < plan_.tiles(); tile += grid_x()) {
@@ -59,16 +62,16 @@ class ConvTile {
         wait_for_copies();
         synchronize_block();
         if (widened()) {
-          widened_operands().widen_halo();
+          wide.widen_halo();
           synchronize_block();
-          widened_operands().multiply(windows_, counts_);
+          wide.multiply(windows_, counts_);
         } else {
           if (Product::kNeedsSums) {
-            sum_pixels();
+            packed.sum_pixels();
             synchronize_block();
           }
-          multiply();
-          if (Product::kNeedsSums) sum_windows();
+          packed.multiply(windows_, counts_);
+          if (Product::kNeedsSums) packed.sum_windows(windows_, counts_, window_sums_);
         }
         synchronize_block();  // all have read the halo
         if (plane == 1) negate();
@@ -84,11 +87,8 @@ class ConvTile {
   static constexpr int kColumnTiles = kOutputs / 8;        // 8 columns of B each
   static_assert(kRowTiles * 16 * kWarps == kPixels && kOutputs % 32 == 0);
 
-  // Whether bits become int8 in shared memory; in a constant expression for the products that have no int8.
+  // Whether bits become int8 in shared memory; never, as the compiler knows, where the product is of bits.
   BNN_DEVICE bool widened() const { return Product::kWidens && plan_.widened; }
-  BNN_DEVICE WidenedOperands<kRowTiles, kColumnTiles, kThreads> widened_operands() const {
-    return {task_, plan_, weights_, halo_, steps_};
-  }
 
   BNN_DEVICE int first_column(int tile) const { return tile / plan_.tiles_of_band * plan_.band_width; }
   BNN_DEVICE int first_position(int tile) const { return tile % plan_.tiles_of_band * kPixels; }
@@ -104,47 +104,6 @@ class ConvTile {
     return pixel.image * plan_.image_rows + pixel.row * task_.stride_y;
   }
   BNN_DEVICE int first_pile_row(int tile) const { return pile_row(pixel_at(tile, first_position(tile))); }
-
-  // Output `r` of the tile is in row r of shared memory: column r % 8 of column tile r / 8. Behind the last tap, and
-  // behind the last output, there are zeros.
-  BNN_DEVICE void copy_weights() {
-    switch (plan_.chunk) {
-      case 4:
-        return copy_weights_by<4>();
-      case 2:
-        return copy_weights_by<2>();
-      default:
-        return copy_weights_by<1>();
-    }
-  }
-  template <int kChunk>
-  BNN_DEVICE void copy_weights_by() {
-    const int copies = plan_.steps * 8 / kChunk;
-    for (int i = thread_index(); i < kOutputs * copies; i += kThreads) {
-      const int row = i / copies, k = i % copies * kChunk, tap = k / plan_.tap_words, word = k % plan_.tap_words;
-      const int output = first_output_ + channel_of_column(row / 8, row % 8);
-      const bool valid = output < task_.outputs && tap < task_.taps() && word < task_.words;
-      const uint32_t* from =
-          reinterpret_cast<const uint32_t*>(task_.weight) + (valid ? task_.weight_at(output, tap, word) : 0);
-      const int to = row * plan_.weight_words + k;
-      if constexpr (Product::kWidens) {
-#pragma unroll
-        for (int i = 0; i < kChunk; ++i) weights_.store(to + i, valid ? mirror_bytes(load(from + i)) : 0u);
-      } else {
-        copy_async<kChunk>(weights_, to, from, valid);
-      }
-    }
-  }
-
-  // For each step and part, where the thread's two words are, in words from the first tap of a pixel; -1: behind the
-  // last tap.
-  BNN_DEVICE void fill_steps() {
-    for (int i = thread_index(); i < plan_.steps * 4; i += kThreads) {
-      const int tap = 2 * i / plan_.tap_words, word = 2 * i % plan_.tap_words;
-      const int row = tap / task_.kernel_width * task_.dilation_y, column = tap % task_.kernel_width * task_.dilation_x;
-      steps_.store(i, tap < task_.taps() ? (row * plan_.halo_columns + column) * plan_.pixel_words + word : -1);
-    }
-  }
 
   // The operands of the tile's channels, one array behind the other.
   BNN_DEVICE void fill_operands() {
@@ -252,77 +211,6 @@ class ConvTile {
       const int64_t from = valid ? (pixel * task_.planes + plane) * task_.words + word : 0;
       copy_async<kChunk>(halo_, (row * plan_.halo_columns + column) * plan_.pixel_words + word,
                          reinterpret_cast<const uint32_t*>(task_.packed) + from, valid);
-    }
-  }
-
-  // The popcount of each halo pixel.
-  BNN_DEVICE void sum_pixels() {
-    for (int pixel = thread_index(); pixel < plan_.halo_rows * plan_.halo_columns; pixel += kThreads) {
-      int ones = 0;
-      for (int word = 0; word < plan_.tap_words; word += 2) {
-        const Vector<uint32_t, 2> words = halo_.template load_vector<2>(pixel * plan_.pixel_words + word);
-        ones += popcount(words.values[0]) + popcount(words.values[1]);
-      }
-      sums_.store(pixel, ones);
-    }
-  }
-
-  // Their sum over each window. The four threads of a group have the same pixels and share the taps.
-  BNN_DEVICE void sum_windows() {
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        int sum = 0;
-        for (int tap = part_; tap < task_.taps(); tap += 4)
-          sum += sums_.load(windows_[m][half] + tap / task_.kernel_width * task_.dilation_y * plan_.halo_columns +
-                            tap % task_.kernel_width * task_.dilation_x);
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        if (Product::kSumInCount == 0) {
-          window_sums_[m][half] += sum;
-        } else {
-#pragma unroll
-          for (int j = 0; j < kColumnTiles; ++j)
-#pragma unroll
-            for (int i = 0; i < 2; ++i) counts_[m][j][half * 2 + i] += Product::kSumInCount * sum;
-        }
-      }
-  }
-
-  BNN_DEVICE void multiply() {
-#pragma unroll 1
-    for (int step = 0; step < plan_.steps; ++step) {
-      const int at = steps_.load(step * 4 + part_);
-      uint32_t a[kRowTiles][4];
-#pragma unroll
-      for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          Vector<uint32_t, 2> words = {{0, 0}};
-          if (at >= 0) words = halo_.template load_vector<2>(windows_[m][half] * plan_.pixel_words + at);
-          a[m][half] = words.values[0];
-          a[m][half + 2] = words.values[1];
-        }
-#pragma unroll
-      for (int part = 0; part < Product::kParts; ++part) multiply_part(step, part, a);
-    }
-  }
-
-  // Of the product of a step, the part that `Product` takes at once.
-  BNN_DEVICE void multiply_part(int step, int part, const uint32_t (&words_a)[kRowTiles][4]) {
-    uint32_t a[kRowTiles][4];
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) a[m][i] = Product::widen_a(words_a[m][i], part);
-#pragma unroll
-    for (int j = 0; j < kColumnTiles; ++j) {
-      const Vector<uint32_t, 2> words =
-          weights_.template load_vector<2>((j * 8 + group_) * plan_.weight_words + step * 8 + part_ * 2);
-      const uint32_t b[2] = {Product::widen_b(words.values[0], part), Product::widen_b(words.values[1], part)};
-#pragma unroll
-      for (int m = 0; m < kRowTiles; ++m) Product::multiply(counts_[m][j], a[m], b);
     }
   }
 

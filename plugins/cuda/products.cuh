@@ -25,8 +25,8 @@
 // and for a padding value other than 0, value * (2 ones - c) for each padded tap. A ternary count is that of plane P
 // less that of plane N, and so is its S.
 //
-// Int8 counts 64 V. Where bits are widened in shared memory (widened.cuh), A is 0 or 1 and the factor of it -64 or +64.
-// Where they are widened in registers, two ones make 128, and 128 D less 64 S is 64 V.
+// Int8 counts 64 V. Where bits are widened in shared memory (widened_operands.cuh), A is 0 or 1 and the factor of it
+// -64 or +64. Where they are widened in registers, two ones make 128, and 128 D less 64 S is 64 V.
 #pragma once
 
 #include "core/bits.h"

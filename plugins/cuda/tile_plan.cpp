@@ -44,7 +44,7 @@ void cut(const ConvTask& task, const TileSize& tile, int band_width, TilePlan& p
   plan.weight_words = spread_over_banks(plan.steps * 8);
 }
 
-// What changes of a plan whose operands are widened: 32 bytes for a word, and 2 words a step (widened.cuh).
+// What changes of a plan whose operands are widened: 32 bytes for a word, and 2 words a step (widened_operands.cuh).
 void widen(const ConvTask& task, TilePlan& plan) {
   plan.widened = true;
   plan.pixel_words = plan.tap_words * kWidenedWord + 4;  // 4 times an odd number

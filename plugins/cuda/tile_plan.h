@@ -20,7 +20,7 @@ constexpr int channel_of_column(int column_tile, int column) {
   return column_tile / 4 * 32 + column / 2 * 8 + column_tile % 4 * 2 + column % 2;
 }
 
-// What a word becomes where it is widened: 32 int8 (widened.cuh).
+// What a word becomes where it is widened: 32 int8 (widened_operands.cuh).
 constexpr int kWidenedWord = 8;
 
 // What the choice needs to know of a GPU.

@@ -32,7 +32,7 @@ PLANTS = (
     # ---- fragments
     Plant(
         "words of A swapped",
-        "conv_tile.cuh",
+        "packed_operands.cuh",
         "a[m][half] = words.values[0];\n          a[m][half + 2] = words.values[1];",
         "a[m][half] = words.values[1];\n          a[m][half + 2] = words.values[0];",
     ),
@@ -46,17 +46,33 @@ PLANTS = (
     ),
     Plant(
         "a wrong column of B",
-        "conv_tile.cuh",
+        "packed_operands.cuh",
         "(j * 8 + group_) * plan_.weight_words",
         "(j * 8 + part_) * plan_.weight_words",
     ),
     Plant(
         "channels in another order",
-        "conv_tile.cuh",
+        "tile_plan.h",
         "column / 2 * 8 + column_tile % 4 * 2",
         "column / 2 * 2 + column_tile % 4 * 8",
     ),
-    Plant("int8 signs", "products.cuh", "widen_a(word, part) * 254u", "widen_a(word, part) * 255u"),
+    Plant("bytes of B not mirrored", "packed_operands.cuh", "mirror_bytes(load(from + n))", "load(from + n)"),
+    Plant("another bit of B", "products.cuh", "0x80808080u >> part", "0x80808080u >> (part ^ 1)"),
+    Plant("popcounts added to bytes", "products.cuh", "kSumInCount = -64", "kSumInCount = 64"),
+    Plant("int8 signs", "widened_operands.cuh", "0xc0c0c0c0u", "0x40404040u"),
+    Plant(
+        "registers of B swapped",
+        "widened_operands.cuh",
+        "registers.values[2 * n] = widen_to_sign(bits, part);\n        registers.values[2 * n + 1] =",
+        "registers.values[2 * n + 1] = widen_to_sign(bits, part);\n        registers.values[2 * n] =",
+    ),
+    Plant("registers of A swapped", "widened_operands.cuh", "half + i % 2 * 2", "half + (3 - i) % 2 * 2"),
+    Plant(
+        "bits overwritten before they are widened",
+        "widened_operands.cuh",
+        "plan_.tap_words - 1; word >= 0; --word",
+        "0; word < plan_.tap_words; ++word",
+    ),
     # ---- barriers and copies
     Plant(
         "no barrier behind the copies",
@@ -73,6 +89,13 @@ PLANTS = (
         "conv_tile.cuh",
         "sum_pixels();\n          synchronize_block();",
         "sum_pixels();",
+        "not written|" + RACE,
+    ),
+    Plant(
+        "no barrier behind the widening",
+        "conv_tile.cuh",
+        "widen_halo();\n          synchronize_block();",
+        "widen_halo();",
         "not written|" + RACE,
     ),
     Plant(
@@ -102,12 +125,14 @@ PLANTS = (
     ),
     Plant(
         "no zeros behind the last word of a tap",
-        "conv_tile.cuh",
+        "packed_operands.cuh",
         "tap < task_.taps() && word < task_.words;",
         "tap < task_.taps();",
         f"allocat|{WRONG}",
     ),
-    Plant("steps behind the last tap", "conv_tile.cuh", "if (at >= 0) words =", "words =", f"touches shared|{WRONG}"),
+    Plant(
+        "steps behind the last tap", "packed_operands.cuh", "if (at >= 0) words =", "words =", f"touches shared|{WRONG}"
+    ),
     Plant(
         "a band's first column forgotten",
         "conv_tile.cuh",
@@ -124,7 +149,7 @@ PLANTS = (
     ),
     # ---- sums and corrections
     Plant("lesser plane added", "conv_tile.cuh", "if (plane == 1) negate();", ""),
-    Plant("half of a window's popcount", "conv_tile.cuh", "      sum += shuffle_xor(sum, 2);\n", ""),
+    Plant("half of a window's popcount", "packed_operands.cuh", "      sum += shuffle_xor(sum, 2);\n", ""),
     Plant(
         "a border class of the other side",
         "tasks.h",
