@@ -33,7 +33,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers test-arm test-gpu bench-gpu gpu-bundle gpu-library gpu-architecture clean
+.PHONY: help setup export engine parity bench train test lint format plugins native-if-possible test-sanitizers test-arm test-gpu bench-gpu gpu-bundle gpu-models gpu-library gpu-plugin gpu-architecture clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -103,7 +103,7 @@ plugins:  ## build the native libraries, with g++ or clang++ and cmake, and nvcc
 # it in their executor, on their own and in the TensorRT plugin; what is wrong on purpose, runs a compiler, loads TensorRT or
 # PyTorch, measures, or looks at the libraries as they are shipped, does without.
 WITHOUT_SANITIZER = $(patsubst %,--ignore tests/plugins/%.py,$(addprefix cuda/test_,check_sass executor planted) \
-  $(addprefix tensorrt/test_,engine exports network registry) $(addprefix test_,bench_gpu benchmark gpu_bundle openvino))
+  $(addprefix tensorrt/test_,engine exports network registry) $(addprefix test_,bench_gpu bench_networks benchmark gpu_bundle openvino))
 LIBASAN = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
 test-sanitizers: $(STAMP)
 	@for kind in address thread; do \
@@ -117,30 +117,43 @@ test-sanitizers: $(STAMP)
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 $(BIN)/pytest -q -rs -p no:cacheprovider tests/plugins \
 	  $(WITHOUT_SANITIZER)
 
-# On a machine with a GPU: needs nvcc, cmake, g++ and a Python with NumPy, pytest and hypothesis, and no .venv. PyTorch, where
-# it is there, is what bench-gpu compares with. GPU_ARCHITECTURE is 90 for compute capability 9.0.
+# On a machine with a GPU: needs nvcc, cmake, g++ and a Python with NumPy, ONNX, ONNX Runtime, pytest and hypothesis, and no
+# .venv. PyTorch, where it is there, is what bench-gpu compares with. GPU_ARCHITECTURE is 90 for compute capability 9.0.
 GPU := build/gpu
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(abspath $(BIN)/python),$(PYTHON))
 GPU_RUN = PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_PYTHON)
 GPU_ARCHITECTURE ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
 GPU_LIBRARY := $(GPU)/cuda/libbnn_deploy_cuda.so
+GPU_PLUGIN := $(GPU)/tensorrt/libbnn_deploy_tensorrt.so
+GPU_MODELS := build/gpu-models
+# What is about the host executor, or about machine code, has nothing to ask a GPU.
+WITHOUT_EXECUTOR = $(patsubst %,--ignore tests/plugins/cuda/test_%.py,check_sass executor planted)
 GPU_PROGRAMS := $(patsubst benchmarks/gpu/%.cu,$(GPU)/programs/%,$(wildcard benchmarks/gpu/*.cu))
 GPU_RESULTS ?= benchmarks/gpu/results
 COMMIT ?= $(shell git describe --always --dirty --abbrev=40 2>/dev/null)
 # wgmma is in no architecture but 9.0 with an a.
 GPU_EXACT = $(GPU_ARCHITECTURE)$(if $(filter 90,$(GPU_ARCHITECTURE)),a)
 
-test-gpu: gpu-library
-	BNN_CUDA_LIBRARY=$(abspath $(GPU_LIBRARY)) $(GPU_RUN) -m pytest -q -rs tests/plugins/cuda $(ARGS)
+# Tells first, in a line, where nothing runs. Whole networks: those that `make gpu-models` has exported, or a bundle brings.
+test-gpu: gpu-plugin
+	@$(GPU_RUN) benchmarks/gpu/first_run.py --library $(GPU_LIBRARY) --plugin $(GPU_PLUGIN)
+	BNN_CUDA_LIBRARY=$(abspath $(GPU_LIBRARY)) $(GPU_RUN) -m pytest -q -rs tests/plugins/cuda $(WITHOUT_EXECUTOR) $(ARGS)
+	BNN_CUDA_LIBRARY=$(abspath $(GPU_LIBRARY)) BNN_TENSORRT_LIBRARY=$(abspath $(GPU_PLUGIN)) \
+	  $(GPU_RUN) -m pytest -q -rs tests/plugins/tensorrt $(ARGS)
+	$(if $(wildcard $(GPU_MODELS)/*/golden),$(GPU_RUN) benchmarks/gpu/end_to_end.py --plugin $(GPU_PLUGIN) \
+	  --kernels $(GPU_LIBRARY) --models $(GPU_MODELS),@echo "no networks in $(GPU_MODELS): make gpu-models" >&2)
 	$(GPU_RUN) plugins/cuda/sanitize.py $(GPU_LIBRARY)
 
-bench-gpu: gpu-library $(GPU_PROGRAMS)
-	$(GPU_RUN) benchmarks/gpu/bench_gpu.py --library $(GPU_LIBRARY) --programs $(GPU)/programs \
-	  --output '$(GPU_RESULTS)' --commit '$(COMMIT)' $(ARGS)
+bench-gpu: gpu-plugin $(GPU_PROGRAMS)
+	$(GPU_RUN) benchmarks/gpu/bench_gpu.py --library $(GPU_LIBRARY) --programs $(GPU)/programs --plugin $(GPU_PLUGIN) \
+	  --models $(GPU_MODELS) --output '$(GPU_RESULTS)' --commit '$(COMMIT)' $(ARGS)
 
 # For a machine with a GPU and no network: build/gpu-bundle, with run_bundle.sh in it.
 gpu-bundle: gpu-architecture $(STAMP) plugins $(GPU_PROGRAMS)
 	$(BIN)/python benchmarks/gpu/bundle.py --output build/gpu-bundle $(ARGS)
+
+gpu-models: $(STAMP) native-if-possible
+	$(BIN)/python benchmarks/gpu/bundle.py --only-models --keep-models
 
 gpu-library: gpu-architecture
 	@for tool in cmake '$(NVCC)'; do command -v "$$tool" >/dev/null || { echo \
@@ -149,6 +162,12 @@ gpu-library: gpu-architecture
 	  -DCMAKE_CUDA_COMPILER=$(abspath $(NVCC)) -DCMAKE_CUDA_ARCHITECTURES=$(GPU_ARCHITECTURE)-real \
 	  -DBNN_PYTHON=$(shell command -v $(GPU_PYTHON)) >/dev/null
 	cmake --build $(GPU) --target bnn_deploy_cuda --parallel $(shell nproc)
+
+# And the host that plays TensorRT's part in tests.
+gpu-plugin: gpu-library
+	@! grep -qs '^TENSORRT_INCLUDE_DIR:.*NOTFOUND' $(GPU)/CMakeCache.txt || { echo "the TensorRT plugin: its headers are missing;" \
+	  "pip install --no-deps -r requirements/headers.txt, or set TENSORRT_INCLUDE_DIR" >&2; exit 2; }
+	cmake --build $(GPU) --target bnn_deploy_tensorrt bnn_plugin_host --parallel $(shell nproc)
 
 gpu-architecture:
 	@test -n '$(GPU_ARCHITECTURE)' || { echo \

@@ -25,7 +25,9 @@ class _Samples(CalibrationDataReader):
         return None if sample is None else dict(sample)
 
 
-def quantise(source: Path, target: Path, samples: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+def quantise(
+    source: Path, target: Path, samples: Iterable[Mapping[str, NDArray[Any]]], *, symmetric: bool = False
+) -> None:
     """Writes `source` with 8-bit weights and activations: static, QuantizeLinear/DequantizeLinear pairs.
 
     Weights are int8 with one scale an output channel, activations uint8 with the range that calibration found. Before
@@ -35,6 +37,7 @@ def quantise(source: Path, target: Path, samples: Iterable[Mapping[str, NDArray[
         source: A float ONNX file of standard ops.
         target: Where the quantised file goes.
         samples: Input name -> array, a mapping for each run of the calibration; at least one.
+        symmetric: int8 activations too, without zero points, and float biases: what TensorRT takes.
 
     Raises:
         InputRefused: ONNX Runtime cannot quantise it; its own words follow.
@@ -49,8 +52,9 @@ def quantise(source: Path, target: Path, samples: Iterable[Mapping[str, NDArray[
                 _Samples(samples),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                extra_options={"ActivationSymmetric": True, "QuantizeBias": False} if symmetric else {},
             )
         except Exception as error:  # the quantiser raises a dozen unrelated types
             raise InputRefused(

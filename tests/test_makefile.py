@@ -116,17 +116,36 @@ def test_gpu_builds_for_one_architecture_and_nothing_else(target: str, repositor
     built = commands(repository, target, "GPU_ARCHITECTURE=90", "NVCC=/opt/nvcc", "ARGS=-x")
     assert any("-DCMAKE_CUDA_COMPILER=/opt/nvcc -DCMAKE_CUDA_ARCHITECTURES=90-real" in line for line in built)
     assert any(line.startswith("cmake --build build/gpu --target bnn_deploy_cuda ") for line in built)
-    assert not any("pip install" in line for line in built)
+    assert not any(" -m pip " in line for line in built)
 
 
-def test_gpu_tests_run_on_the_gpu_library_and_under_the_sanitizer(repository: Path) -> None:
-    tests, sanitizer = commands(repository, "test-gpu", "GPU_ARCHITECTURE=90", "NVCC=nvcc", "GPU_PYTHON=py", "ARGS=-x")[
-        -2:
-    ]
-    library = "build/gpu/cuda/libbnn_deploy_cuda.so"
+def test_gpu_tests_run_on_the_gpu_libraries_and_under_the_sanitizer(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "net" / "golden").mkdir(parents=True)
+    words = ("test-gpu", "GPU_ARCHITECTURE=90", "NVCC=nvcc", "GPU_PYTHON=py", "ARGS=-x", f"GPU_MODELS={tmp_path}")
+    *_, first, tests, libraries, host, end_to_end, sanitizer = commands(repository, *words)
+    library, plugin = "build/gpu/cuda/libbnn_deploy_cuda.so", "build/gpu/tensorrt/libbnn_deploy_tensorrt.so"
     python = "PYTHONPATH=.${PYTHONPATH:+:$PYTHONPATH} py"
-    assert tests == f"BNN_CUDA_LIBRARY={repository}/{library} {python} -m pytest -q -rs tests/plugins/cuda -x"
+    assert first == f"{python} benchmarks/gpu/first_run.py --library {library} --plugin {plugin}"
+    ignored = " ".join(f"--ignore tests/plugins/cuda/test_{name}.py" for name in ("check_sass", "executor", "planted"))
+    pytest_words = f"{python} -m pytest -q -rs tests/plugins/cuda {ignored} -x"
+    assert tests == f"BNN_CUDA_LIBRARY={repository}/{library} {pytest_words}"
+    assert libraries == f"BNN_CUDA_LIBRARY={repository}/{library} BNN_TENSORRT_LIBRARY={repository}/{plugin} \\"
+    assert host == f"{python} -m pytest -q -rs tests/plugins/tensorrt -x"
+    networks = f"--plugin {plugin} --kernels {library} --models {tmp_path}"
+    assert end_to_end == f"{python} benchmarks/gpu/end_to_end.py {networks}"
     assert sanitizer == f"{python} plugins/cuda/sanitize.py {library}"
+
+
+def test_gpu_tests_without_networks_say_so(repository: Path, tmp_path: Path) -> None:
+    built = commands(repository, "test-gpu", "GPU_ARCHITECTURE=90", "NVCC=nvcc", f"GPU_MODELS={tmp_path}")
+    assert f'echo "no networks in {tmp_path}: make gpu-models" >&2' in built
+    assert not any("end_to_end.py" in line for line in built)
+
+
+def test_gpu_plugin_without_headers_is_one_line_and_status_2(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeCache.txt").write_text("TENSORRT_INCLUDE_DIR:PATH=TENSORRT_INCLUDE_DIR-NOTFOUND\n", "utf-8")
+    answer = make(repository, "gpu-plugin", "--assume-old=gpu-library", f"GPU={tmp_path}")
+    assert answer.returncode == 2 and answer.stderr.startswith("the TensorRT plugin: its headers are missing; pip ")
 
 
 def test_gpu_benchmark_compiles_its_programs(repository: Path) -> None:
@@ -135,7 +154,8 @@ def test_gpu_benchmark_compiles_its_programs(repository: Path) -> None:
     programs = [line for line in built if line.startswith("nvcc ")]
     assert len(programs) == len(list((repository / "benchmarks" / "gpu").glob("*.cu")))
     assert all("-gencode arch=compute_90a,code=sm_90a" in line for line in programs)
-    options = "--programs build/elsewhere/programs \\ --output 'benchmarks/gpu/results' --commit 'abc' --quick"
+    plugin = "--plugin build/elsewhere/tensorrt/libbnn_deploy_tensorrt.so \\ --models build/gpu-models"
+    options = f"--programs build/elsewhere/programs {plugin} --output 'benchmarks/gpu/results' --commit 'abc' --quick"
     assert " ".join(built[-2:]).endswith(options)
 
 

@@ -46,6 +46,16 @@ def test_weights_are_int8_with_a_scale_each(twin: Path, tmp_path: Path) -> None:
     assert large == []
 
 
+def test_symmetric_has_int8_without_zero_points_and_float_biases(twin: Path, tmp_path: Path) -> None:
+    quantise(twin, tmp_path / "int8.onnx", samples(4), symmetric=True)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    points = [arrays[node.input[2]] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(points) > 6 and all(point.dtype == np.int8 and not point.any() for point in points)
+    biases = [arrays[node.input[2]] for node in graph.node if node.op_type == "Conv" and len(node.input) > 2]
+    assert biases and all(bias.dtype == np.float32 for bias in biases)
+
+
 def test_calibration_sees_the_samples(twin: Path, tmp_path: Path) -> None:
     """The scale of the input is its range in 255 steps."""
     feeds = [

@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=build / "gpu-bundle-cache", help="what takes minutes")
     parser.add_argument("--models", type=Path, default=build / "gpu-models", help="where the models are exported to")
     parser.add_argument("--keep-models", action="store_true", help="do not export again what is there")
+    parser.add_argument("--only-models", action="store_true", help="export them, and fill no folder")
     parser.add_argument("--python", default="3.12", help="the Python of the GPU machine (default: %(default)s)")
     parser.add_argument("--wheel", action="append", default=[], help="NAME==VERSION of another wheel; may be repeated")
     parser.add_argument(
@@ -79,6 +80,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
+        if options.only_models:
+            print(f"{options.models}: {len(models(options.models, fresh=not options.keep_models))} files")
+            return 0
         items = fill(options)
     except Missing as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,10 +4,11 @@
         --kernels build/plugins/cuda/libbnn_deploy_cuda.so --models build/gpu-models
 
 Each network runs node by node on the plugin, called as TensorRT would call it (`plugins/tests/plugin_network.py`), in
-both memory layouts; and as an engine of TensorRT, or TensorRT-RTX, where that takes this GPU. One that it refuses is
-noted with its words, and is no failure. A folder of a model holds `golden`, as `bnn-deploy parity --golden` writes it.
+both memory layouts. When all have, each runs as an engine of TensorRT, or TensorRT-RTX, where that takes this GPU. One
+that it refuses is noted with its words, and is no failure. A folder of a model holds `golden`, as `bnn-deploy parity
+--golden` writes it.
 
-A line of JSON for each network. Exit status: 0 all agree; 1 one does not, or cannot be run.
+A line of JSON for each network, and one for each engine. Exit status: 0 all agree; 1 one does not, or cannot be run.
 """
 
 from __future__ import annotations
@@ -20,18 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-sys.path[:0] = [str(PLUGINS / "tests"), str(PLUGINS / "cuda")]  # neither is in a package
+from plugin_modules import PluginLibrary, PluginNetwork
+from slots import Library
 
-from driver import Library  # noqa: E402
-from plugin_host import PluginLibrary  # noqa: E402
-from plugin_network import PluginNetwork  # noqa: E402
-
-from bnn_deploy.errors import BnnDeployError  # noqa: E402
-from bnn_deploy.parity.golden.reader import GoldenBundle, read_golden  # noqa: E402
-from bnn_deploy.parity.golden.results import report_json  # noqa: E402
-from bnn_deploy.parity.golden.verify import verify_golden  # noqa: E402
-from bnn_deploy.runners.catalogue import factories  # noqa: E402
+from bnn_deploy.errors import BnnDeployError
+from bnn_deploy.parity.golden.reader import GoldenBundle, read_golden
+from bnn_deploy.parity.golden.results import report_json
+from bnn_deploy.parity.golden.verify import verify_golden
+from bnn_deploy.runners.catalogue import factories
 
 TENSORRT = "tensorrt"
 SHOWN_FAILURES = 5
@@ -66,6 +63,22 @@ def on_tensorrt(bundle: GoldenBundle) -> dict[str, Any]:
         return {"refused": " ".join(str(error).split())}
 
 
+def row_of(folder: Path, results: Callable[[GoldenBundle], dict[str, Any]]) -> dict[str, Any]:
+    """Prints and returns what came of a network; of an error of the device, the host or a runner, what it says."""
+    row: dict[str, Any] = {"model": folder.name}
+    try:
+        row |= results(read_golden(folder / "golden"))
+    except Exception as error:  # the other networks still run
+        row["error"] = f"{type(error).__name__}: {error}"
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def agrees(row: dict[str, Any]) -> bool:
+    """Whether nothing in it is wrong; what was refused did not run."""
+    return "error" not in row and all(value.get("passed", True) for value in row.values() if isinstance(value, dict))
+
+
 def main() -> int:
     """Runs every network there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -75,29 +88,20 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="the host executor: the smallest model, no TensorRT")
     options = parser.parse_args()
 
-    plugins = PluginLibrary(options.plugin.with_name("libbnn_plugin_host.so"), options.plugin)
-    device = Library(options.kernels)
     folders = sorted(folder.parent for folder in options.models.glob("*/golden"))
     if options.dry_run:
         folders = sorted(folders, key=lambda folder: sum(file.stat().st_size for file in folder.rglob("*")))[:1]
     if not folders:
         print(f"error: {options.models}: no folder in it has a golden bundle", file=sys.stderr)
         return 1
-    agreed = ran = 0
-    for folder in folders:
-        row: dict[str, Any] = {"model": folder.name}
-        try:
-            bundle = read_golden(folder / "golden")
-            row |= on_plugins(bundle, plugins, device)
-            row[TENSORRT] = {"refused": "a dry run"} if options.dry_run else on_tensorrt(bundle)
-        except Exception as error:  # of the device, the host, or a runner: the other networks still run
-            row["error"] = f"{type(error).__name__}: {error}"
-        results = [value for value in row.values() if isinstance(value, dict) and "passed" in value]
-        agreed += bool(results) and all(result["passed"] for result in results) and "error" not in row
-        ran += "passed" in row.get(TENSORRT, {})
-        print(json.dumps(row), flush=True)
+    plugins = PluginLibrary(options.plugin.with_name("libbnn_plugin_host.so"), options.plugin)
+    device = Library(options.kernels)
+    on_calls = [row_of(folder, lambda bundle: on_plugins(bundle, plugins, device)) for folder in folders]
+    as_engines = [] if options.dry_run else folders
+    engines = [row_of(folder, lambda bundle: {TENSORRT: on_tensorrt(bundle)}) for folder in as_engines]
+    agreed, ran = sum(map(agrees, on_calls)), sum("passed" in row.get(TENSORRT, {}) for row in engines)
     print(f"{agreed} of {len(folders)} networks agree; {ran} of them ran as engines too")
-    return 0 if agreed == len(folders) else 1
+    return 0 if agreed == len(folders) and all(map(agrees, engines)) else 1
 
 
 if __name__ == "__main__":

@@ -12,26 +12,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
 from floors import NETWORK
+
+from bnn_deploy import opset
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("copy_bandwidth", "mma_rate", "launch_gap")
 HOPPER = 90  # compute capability 9.0, the only one with wgmma
 DRY_L2_BYTES = 20_000
 MOST_SECONDS = 150.0  # of one part
+PROBE_SECONDS = 60.0
+GRACE_SECONDS = 10.0  # for a process that is ended
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A command whose lines on stdout are JSON."""
+    """A command whose lines on stdout are JSON. seconds: The longest that it may take."""
 
     name: str
     command: Sequence[str | Path]
+    seconds: float = MOST_SECONDS
 
 
 @dataclass
@@ -59,11 +66,22 @@ def run_part(part: Part, seconds: float) -> Outcome:
         out, errors = process.communicate(timeout=seconds)
         failure = "" if process.returncode == 0 else _last_line(errors) or f"ended with status {process.returncode}"
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        failure = f"not done after {seconds:.0f} s"
+        out, failure = _ended(process), f"not done after {seconds:.0f} s"
+    except SystemExit:  # this process is asked to end
+        _ended(process)
+        raise
     rows = [row for row in map(_parsed, out.splitlines()) if row is not None]
     return Outcome(rows, failure or ("" if rows else "printed nothing"))
+
+
+def _ended(process: subprocess.Popen[str]) -> str:
+    """Ends it and all that it started; what it had printed. One that hangs in the driver is left behind."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        return process.communicate(timeout=GRACE_SECONDS)[0]
+    except subprocess.TimeoutExpired as error:
+        return (error.output or b"").decode(errors="replace")
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
@@ -113,6 +131,54 @@ def layer_parts(library: Path, l2_bytes: int, *, quick: bool, dry: bool, more: S
     return parts
 
 
+@dataclass(frozen=True)
+class NetworkSource:
+    """What whole networks are measured with.
+
+    Attributes:
+        library: What has the memory of the plugins; in a dry run the plugin itself.
+        plugin: The TensorRT plugin.
+        models: A folder of folders, each with the golden bundle of a network.
+    """
+
+    library: Path
+    plugin: Path
+    models: Path
+
+    def networks(self, *, dry: bool) -> list[Path]:
+        """The folders of float32 files, largest first; in a dry run the smallest alone."""
+        found = {}
+        for golden in self.models.glob("*/golden"):
+            model = onnx.load(golden / "model.onnx")
+            if opset.PRECISION not in {entry.key for entry in model.metadata_props}:  # brought to float16 when measured
+                found[golden.parent] = (golden / "model.onnx").stat().st_size
+        folders = sorted(found, key=lambda folder: -found[folder])
+        return folders[-1:] if dry else folders
+
+    def probe(self) -> list[Part]:
+        """Asks whether TensorRT runs the smallest network: it may end the process, or hang."""
+        words = [sys.executable, HERE / "measure_networks.py", "--plugin", self.plugin, "--probe", "--model"]
+        return [Part("tensorrt", [*words, folder], PROBE_SECONDS) for folder in self.networks(dry=True)]
+
+
+def network_parts(source: NetworkSource, *, quick: bool, dry: bool, tensorrt: bool, more: Sequence[str]) -> list[Part]:
+    """Each network.
+
+    quick: Batch 1 and 64 of the largest.
+    tensorrt: Whether it runs here.
+    more: Handed on.
+    """
+    batches = (1, 2) if dry else (1, 64) if quick else (1, 64, 8, 256)
+    worker: list[str | Path] = [sys.executable, HERE / "measure_networks.py"]
+    worker += ["--library", source.library, "--plugin", source.plugin, *more]
+    worker += [word for batch in batches for word in ("--batch", str(batch))]
+    worker += ["--rounds", "3" if dry else "5" if quick else "9", "--recording-ms", "0.5" if dry else "5"]
+    worker += ["--dry-run"] if dry else ["--tensorrt"] if tensorrt else []
+    seconds = 2 * MOST_SECONDS if tensorrt else MOST_SECONDS  # it times kernels for every engine
+    folders = source.networks(dry=dry)[: 1 if quick else None]
+    return [Part(f"networks {folder.name}", [*worker, "--model", folder], seconds) for folder in folders]
+
+
 class Budget:
     """The time there is for all parts together."""
 
@@ -121,7 +187,7 @@ class Budget:
 
     def run(self, part: Part, runner: Callable[[Part, float], Outcome] = run_part) -> Outcome:
         """Runs a part, unless the time is over."""
-        left = min(self._end - self._clock(), MOST_SECONDS)
+        left = min(self._end - self._clock(), part.seconds)
         if left <= 1:
             return Outcome(failure="no time was left for it")
         print(f"{part.name} ...", file=sys.stderr, flush=True)

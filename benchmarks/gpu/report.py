@@ -8,9 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from floors import Ceilings, Work
+from network_work import node_floor_us
 
 Row = dict[str, Any]
 PEERS = ("float16 conv", "float16 conv+add+relu", "int8 matmul")
+OURS, OURS_BINARY, OURS_TENSORRT = "plugin calls", "plugin calls, 1-bit part", "TensorRT, plugin"
+TENSORRT_FLOAT16, TENSORRT_INT8, TORCH_FLOAT16 = "TensorRT float16", "TensorRT int8", "PyTorch float16"
+CONVOLUTIONS_ALONE, INT8_MATMULS = "PyTorch float16, convolutions alone", "PyTorch int8 matmuls"
+NETWORK_PEERS = (TENSORRT_FLOAT16, TENSORRT_INT8, TORCH_FLOAT16, CONVOLUTIONS_ALONE, INT8_MATMULS)
+LAUNCH_GAP = ("launch_gap", "one_block_graph_us")
 PACKED = ("float32 NCHW", "float32 NHWC", "float16 NCHW", "float16 NHWC")
 
 
@@ -74,7 +80,43 @@ def judge_pack(row: Row, limits: Ceilings | None) -> Row:
     return judged
 
 
-def networks(layers: list[Row]) -> list[Row]:
+def judge_network(row: Row, limits: Ceilings | None, launch_gap_us: float | None) -> Row:
+    """A row of a network with its floors, and what the time of each contender means.
+
+    Floors are those of the whole network as its file has it, and of its 1-bit nodes; the launch floor is a kernel a
+    node, each as long after the last one as small kernels in a CUDA graph are. `judged` has milliseconds and images a
+    second of each contender, and for ours what share of the floors it reaches and how many times as fast as each peer
+    it is.
+    """
+    judged = {name: value for name, value in row.items() if name != "nodes"}
+    binary = [node for node in row["nodes"] if node["binary"]]
+    for prefix, nodes in (("", row["nodes"]), ("binary_", binary)):
+        judged[f"{prefix}fewest_launches"] = len(nodes)
+        if launch_gap_us is not None:
+            judged[f"{prefix}launch_floor_us"] = launch_gap_us * len(nodes)
+        if limits:
+            judged[f"{prefix}floor_us"] = sum(node_floor_us(node, limits) for node in nodes)
+    times = {name: own["p50_us"] for name, own in row["times"].items()}
+    judged["judged"] = {name: _judged_network(name, own, judged, times) for name, own in row["times"].items()}
+    return judged
+
+
+def _judged_network(name: str, own: Row, row: Row, times: dict[str, float]) -> Row:
+    """What the time of a contender means. row: with the floors; times: of all."""
+    found: Row = {f"p{p}_ms": own[f"p{p}_us"] / 1e3 for p in (10, 50, 90)}
+    found["images_per_second"] = row["batch"] / own["p50_us"] * 1e6
+    if name not in (OURS, OURS_BINARY, OURS_TENSORRT):
+        return found
+    prefix = "binary_" if name == OURS_BINARY else ""
+    for floor in ("floor_us", "launch_floor_us"):
+        if prefix + floor in row:
+            found[f"of_{floor.removesuffix('_us')}"] = row[prefix + floor] / own["p50_us"]
+    if name != OURS_BINARY:
+        found["times_as_fast_as"] = {peer: times[peer] / own["p50_us"] for peer in NETWORK_PEERS if peer in times}
+    return found
+
+
+def convolution_sums(layers: list[Row]) -> list[Row]:
     """The 16 convolutions of Bi-Real-Net-18 added up, with the cache cold, where every layer was measured."""
     found = []
     for batch in sorted({row["batch"] for row in layers}):
@@ -97,10 +139,15 @@ def networks(layers: list[Row]) -> list[Row]:
 def tables(content: Row) -> str:
     """Everything, as Markdown."""
     parts = [_measurements(content["measurements"])]
+    asked = content.get("tensorrt", {})
+    if asked:
+        parts.append(f"TensorRT: {asked.get('title') or asked['refused']}")
     if content["pack"]:
         parts.append(_pack_table(content["pack"]))
     if content["layers"]:
         parts.append(_layer_table(content["layers"]))
+    if content["convolution_sums"]:
+        parts.append(_sum_table(content["convolution_sums"]))
     if content["networks"]:
         parts.append(_network_table(content["networks"]))
     if content["failures"]:
@@ -183,7 +230,18 @@ def _layer_table(rows: list[Row]) -> str:
     return _table(headings, lines)
 
 
-def _network_table(rows: list[Row]) -> str:
+def _sum_table(rows: list[Row]) -> str:
     headings = ["16 convolutions, cold, us", "ours", "floor", *PEERS, "int8 floor"]
     names = ["us", "floor_us", *PEERS, "int8_floor_us"]
     return _table(headings, [[f"batch {row['batch']}", *(_number(row.get(name), 4) for name in names)] for row in rows])
+
+
+def _network_table(rows: list[Row]) -> str:
+    headings = ["network", "batch", "contender", "p10 ms", "p50 ms", "p90 ms", "images/s", "of floor", "of launches"]
+    lines = []
+    for row in rows:
+        for name, own in row["judged"].items():
+            times = [_number(own[f"p{p}_ms"]) for p in (10, 50, 90)]
+            shares = [_percent(own.get(name)) for name in ("of_floor", "of_launch_floor")]
+            lines.append([row["model"], str(row["batch"]), name, *times, f"{own['images_per_second']:.0f}", *shares])
+    return _table(headings, lines)

@@ -5,8 +5,9 @@
 
 Pieces may come in several calls: each call keeps those that lie beside it, and the first that has all that is needed
 goes on. Each stage is a process of its own; one that fails, hangs or breaks the GPU's context takes nothing else with
-it. `gpu-bundle.json` is written after every stage, `gpu-bundle.log` has all that was printed. A stage that is run again
-replaces what the file says of it.
+it. `gpu-bundle.json` is written before and after every stage, `gpu-bundle.log` has all that was printed, as it is
+printed. A stage that is run again replaces what the file says of it. Where a call may take so long and no longer,
+`--minutes` has all stages end before: what no time was left for is said, and can be run in another call.
 
 Exit status: 0 all is well; 1 a stage failed; 2 nothing can be done here; 3 pieces are still to come.
 """
@@ -30,6 +31,7 @@ from stages import NAMES, Stage, Workplace, run_stage, stages
 
 REPORT, LOG = "gpu-bundle.json", "gpu-bundle.log"
 NOTHING, INCOMPLETE = 2, 3
+FEWEST_SECONDS = 5.0  # less is too little for any stage
 
 
 def keep(items: list[Item], here: Path, kept: Path) -> list[str]:
@@ -71,28 +73,36 @@ def graphics_card() -> str:
 
 
 class Report:
-    """The file and the log, in the work folder and copied to the output folder."""
+    """The file and the log in the output folder, and copies in the work folder, which outlasts the call."""
 
     def __init__(self, work: Path, output: Path) -> None:
         self._work, self._output = work, output
         output.mkdir(parents=True, exist_ok=True)
-        self.log = work / LOG
+        self.log = output / LOG
+        if (work / LOG).is_file():
+            shutil.copyfile(work / LOG, self.log)
         before = work / REPORT
         self.content: dict[str, Any] = json.loads(before.read_text("utf-8")) if before.is_file() else {"stages": {}}
 
     def write(self) -> None:
-        """Both files, whole: a reader never sees half of one."""
+        """Both files. The report is written whole: a reader never sees half of it."""
         self.log.touch()
-        (self._work / REPORT).write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
-        for name in (REPORT, LOG):
-            half = self._output / f".{name}"
-            shutil.copyfile(self._work / name, half)
-            half.replace(self._output / name)
+        shutil.copyfile(self.log, self._work / LOG)
+        text = json.dumps(self.content, indent=1) + "\n"
+        for folder in (self._work, self._output):
+            half = folder / f".{REPORT}"
+            half.write_text(text, "utf-8")
+            half.replace(folder / REPORT)
 
-    def run(self, stage: Stage, place: Workplace) -> bool:
-        """Runs a stage and writes what came of it."""
-        print(f"{stage.name} ...", file=sys.stderr, flush=True)
-        outcome = run_stage(stage, place, self.log)
+    def run(self, stage: Stage, place: Workplace, seconds: float) -> bool:
+        """Runs a stage, in so much time at the most, and writes what came of it."""
+        if seconds < FEWEST_SECONDS:
+            outcome: dict[str, Any] = {"status": "not run", "last_line": "no time was left for it"}
+        else:
+            print(f"{stage.name} ...", file=sys.stderr, flush=True)
+            self.content["stages"][stage.name] = {"status": "began"}
+            self.write()
+            outcome = run_stage(stage, place, self.log, seconds)
         print(f"{stage.name}: {outcome['status']}: {outcome['last_line']}", file=sys.stderr, flush=True)
         self.content["stages"][stage.name] = outcome
         self.write()
@@ -106,10 +116,12 @@ def main() -> int:
     default = Path(tempfile.gettempdir()) / "bnn-gpu-bundle"
     parser.add_argument("--work", type=Path, default=default, help="where it is unpacked (default: %(default)s)")
     parser.add_argument("--stage", action="append", choices=NAMES, help="only this one; may be repeated")
+    parser.add_argument("--minutes", type=float, help="for this call, unpacking included")
     parser.add_argument("--quick", action="store_true", help="fewer measurements")
     parser.add_argument("--dry-run", action="store_true", help="the host executor's libraries, small cases, no times")
     options = parser.parse_args()
 
+    begin = time.monotonic()
     here = Path(__file__).resolve().parent
     work, output = options.work.resolve(), options.output.resolve()
     card = graphics_card()
@@ -135,9 +147,9 @@ def main() -> int:
         "dry_run": options.dry_run,
         "items": found,
     }
-    begin = time.monotonic()
+    end = begin + 60 * options.minutes if options.minutes else float("inf")
     chosen = [stage for stage in stages(place) if not options.stage or stage.name in options.stage]
-    passed = [report.run(stage, place) for stage in chosen]
+    passed = [report.run(stage, place, end - time.monotonic()) for stage in chosen]
     print(f"{output / REPORT}, {time.monotonic() - begin:.0f} s", file=sys.stderr)
     return 0 if all(passed) else 1
 

@@ -20,6 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "plugins" / "cuda"))
 
 import driver
 
+PLUGINS = Path(driver.__file__).resolve().parents[1]
 Array = NDArray[Any]
 Pointer = ctypes.c_void_p
 Library = driver.Library

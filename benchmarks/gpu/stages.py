@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 LONGEST_ROW = 100_000
+ENDING_SECONDS = 20.0  # what is left to a command that ends by itself to write its results
+GRACE_SECONDS = 10.0  # for a command that is asked to end, and then for one that is ended
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Workplace:
 
     def environment(self) -> dict[str, str]:
         """Of every stage. The plugin's host executor has memory of its own, so a dry run names no other library."""
-        paths = [str(self.root / "site"), str(self.tree)]
+        paths = [str(self.root / "site"), str(self.tree), *filter(None, [os.environ.get("PYTHONPATH")])]
         names = {"BNN_TENSORRT_LIBRARY": str(self.plugin)} | (
             {} if self.dry else {"BNN_CUDA_LIBRARY": str(self.kernels)}
         )
@@ -78,6 +81,7 @@ class Stage:
         seconds: The longest that it may take.
         variables: Beside those of the workplace.
         result: A folder whose JSON files become part of the report.
+        minutes: Whether it takes an option of that name, after which it ends by itself.
     """
 
     name: str
@@ -85,42 +89,76 @@ class Stage:
     seconds: float
     variables: Mapping[str, str] = field(default_factory=dict)
     result: Path | None = None
+    minutes: bool = False
+
+    def words(self, seconds: float) -> list[str]:
+        """The command, where there is so much time."""
+        ending = ["--minutes", f"{max(seconds - ENDING_SECONDS, 1) / 60:.2f}"] if self.minutes else []
+        return [*map(str, self.command), *ending]
 
 
+PROBED = "birealnet"  # the network that TensorRT is tried with
 INSTALL = ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target")
-PYTEST = ("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
-NAMES = ("wheels", "kernels", "sanitizer", "plugin host", "end to end", "bench")
+PYTEST = ("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--maxfail", "8")
+# About the host executor, or about machine code: they have nothing to ask a GPU.
+EXECUTOR_TESTS = ("test_check_sass.py", "test_executor.py", "test_planted.py")
+NAMES = ("first run", "wheels", "tensorrt", "end to end", "kernels", "plugin host", "bench", "sanitizer")
 
 
 def stages(place: Workplace) -> list[Stage]:
-    """All of `NAMES` that there is something to do for, in the order in which what fails is told apart best."""
+    """All of `NAMES` that there is something to do for.
+
+    The order is that of what is known per second: whether anything runs, whether TensorRT takes the GPU, whether whole
+    networks are right; then every kernel, every op; then the figures. A dry run leaves out what asks the GPU itself.
+    """
     tree, gpu = place.tree, place.tree / "benchmarks" / "gpu"
     python: list[str | Path] = [sys.executable]
     wheels = sorted((place.root / "wheels").glob("*.whl"))
     install, pytest = [*python, *INSTALL], [*python, *PYTEST]
     kernels, host = tree / "tests" / "plugins" / "cuda", tree / "tests" / "plugins" / "tensorrt"
-    networks: list[str | Path] = ["--kernels", place.plugin if place.dry else place.kernels, "--plugin", place.plugin]
-    bench: list[str | Path] = ["--library", place.kernels, "--programs", tree / "build" / "gpu" / "programs"]
-    bench += ["--output", place.results / "bench", "--commit", place.commit]
-    bench += ["--dry-run", "--no-torch"] if place.dry else ["--quick"] if place.quick else []
+    ignored = [word for name in EXECUTOR_TESTS for word in ("--ignore", kernels / name)]
+    plugin: list[str | Path] = ["--plugin", place.plugin]
+    memory = place.plugin if place.dry else place.kernels
     dry = ["--dry-run"] if place.dry else []
+    bench: list[str | Path] = ["--library", place.kernels, "--programs", tree / "build" / "gpu" / "programs"]
+    bench += [*plugin, "--models", place.models, "--output", place.results / "bench", "--commit", place.commit]
+    bench += ["--dry-run", "--no-torch"] if place.dry else ["--quick"] if place.quick else []
+    networks: list[str | Path] = ["--kernels", memory, *plugin, "--models", place.models]
+    probe: list[str | Path] = [*plugin, "--model", place.models / PROBED, "--probe"]
     cuda = {"BNN_CUDA_LIBRARY": str(place.kernels)}
-    found = [
-        Stage("kernels", [*pytest, kernels / "test_pack.py" if place.dry else kernels], 480, cuda),
-        Stage("plugin host", [*pytest, host / "test_fields.py" if place.dry else host], 480),
-        Stage("end to end", [*python, gpu / "end_to_end.py", *networks, "--models", place.models, *dry], 480),
-        Stage("bench", [*python, gpu / "bench_gpu.py", *bench], 540, result=place.results / "bench"),
+    found = {
+        "first run": ([*python, gpu / "first_run.py", "--library", place.kernels, *plugin, *dry], 60),
+        "wheels": ([*install, place.root / "site", *wheels], 60),
+        "tensorrt": ([*python, gpu / "measure_networks.py", *probe], 90),
+        "end to end": ([*python, gpu / "end_to_end.py", *networks, *dry], 150),
+        "kernels": ([*pytest, *([kernels / "test_pack.py"] if place.dry else [kernels, *ignored])], 150),
+        "plugin host": ([*pytest, host / "test_fields.py" if place.dry else host], 150),
+        "bench": ([*python, gpu / "bench_gpu.py", *bench], 540),
+        "sanitizer": ([*python, tree / "plugins" / "cuda" / "sanitize.py", place.kernels], 330),
+    }
+    absent = {"wheels", "tensorrt", "sanitizer"} if place.dry else set() if wheels else {"wheels"}
+    return [
+        Stage(
+            name,
+            command,
+            seconds,
+            cuda if name == "kernels" else {},
+            place.results / "bench" if name == "bench" else None,
+            minutes=name == "bench",
+        )
+        for name, (command, seconds) in found.items()
+        if name not in absent
     ]
-    if wheels and not place.dry:  # they are for the Python of the GPU machine, and for TensorRT
-        found.insert(0, Stage("wheels", [*install, place.root / "site", *wheels], 120))
-    if not place.dry:  # a tool for a GPU's memory has no business in the host executor
-        sanitizer = Stage("sanitizer", [*python, tree / "plugins" / "cuda" / "sanitize.py", place.kernels], 330)
-        found.insert(-3, sanitizer)
-    return found
 
 
-def run_stage(stage: Stage, place: Workplace, log: Path) -> dict[str, Any]:
+def run_stage(stage: Stage, place: Workplace, log: Path, seconds: float = float("inf")) -> dict[str, Any]:
     """Runs a stage; what it prints goes to the end of the log.
+
+    Args:
+        stage: See there.
+        place: Where.
+        log: A file.
+        seconds: How much time there is; a stage takes what it may of it.
 
     Returns:
         `status`, which is `passed`, `failed` or `timed out`; `seconds`, `last_line`; `rows`, the lines that are JSON
@@ -128,10 +166,12 @@ def run_stage(stage: Stage, place: Workplace, log: Path) -> dict[str, Any]:
     """
     begin, start = time.monotonic(), log.stat().st_size if log.is_file() else 0
     with log.open("ab") as out:
-        out.write(f"==== {stage.name}: {' '.join(map(str, stage.command))}\n".encode())
+        seconds = min(seconds, stage.seconds)
+        words = stage.words(seconds)
+        out.write(f"==== {stage.name}: {' '.join(words)}\n".encode())
         out.flush()
         said = out.tell()
-        status = _run(stage, place, out)
+        status = _run(words, {**place.environment(), **stage.variables}, place, seconds, out)
     with log.open("rb") as content:
         content.seek(max(said, start))
         lines = [line for line in content.read().decode(errors="replace").splitlines() if line.strip()]
@@ -145,13 +185,13 @@ def run_stage(stage: Stage, place: Workplace, log: Path) -> dict[str, Any]:
     }
 
 
-def _run(stage: Stage, place: Workplace, out: Any) -> str:
+def _run(words: list[str], environment: dict[str, str], place: Workplace, seconds: float, out: Any) -> str:
     place.results.mkdir(parents=True, exist_ok=True)
     try:
         process = subprocess.Popen(
-            [str(word) for word in stage.command],
+            words,
             cwd=place.tree,
-            env={**place.environment(), **stage.variables},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -161,10 +201,13 @@ def _run(stage: Stage, place: Workplace, out: Any) -> str:
         out.write(f"{error}\n".encode())
         return "failed"
     try:
-        return "passed" if process.wait(stage.seconds) == 0 else "failed"
+        return "passed" if process.wait(seconds) == 0 else "failed"
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        for stop in (signal.SIGTERM, signal.SIGKILL):  # one that has started others ends them when it is asked
+            # One that hangs in the driver cannot be ended: the rest goes on. The group outlives its first process.
+            with suppress(subprocess.TimeoutExpired, ProcessLookupError):
+                os.killpg(process.pid, stop)
+                process.wait(GRACE_SECONDS)
         return "timed out"
 
 

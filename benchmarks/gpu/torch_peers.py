@@ -23,13 +23,13 @@ DEVICE = "cuda"
 WARM_UP = 3  # runs ahead of a recording: cuDNN chooses its algorithm, which cannot be recorded
 
 
-def available() -> bool:
-    """Whether there is a PyTorch that sees the GPU."""
+def available(*, cuda: bool = True) -> bool:
+    """Whether there is a PyTorch; cuda: that sees the GPU."""
     if importlib.util.find_spec("torch") is None:
         return False
     import torch
 
-    return bool(torch.cuda.is_available())
+    return not cuda or bool(torch.cuda.is_available())
 
 
 class TorchRecording:
@@ -65,6 +65,23 @@ class TorchRecording:
         self._kept.clear()
         self._graph.reset()
         self._torch.cuda.empty_cache()
+
+
+def graph_nodes(run: Run) -> int | None:
+    """How many kernels and copies a run launches, as a recording of it has them; None where nothing here can tell."""
+    import torch
+
+    try:
+        from cuda.bindings import runtime
+
+        graph = torch.cuda.CUDAGraph(keep_graph=True)
+        with torch.cuda.graph(graph):
+            kept = run()
+        status, _, count = runtime.cudaGraphGetNodes(runtime.cudaGraph_t(graph.raw_cuda_graph()))
+    except (ImportError, TypeError, AttributeError):  # other versions of either
+        return None
+    del kept
+    return None if int(status) else int(count)
 
 
 def peers(layer: Layer, batch: int, l2_bytes: int, *, cold: bool) -> dict[str, Callable[[], Contender]]:

@@ -49,10 +49,12 @@ class Schedule:
     Attributes:
         rounds: Times that are kept of each contender.
         recording_ms: How long a recording should be; it has at least one run for every slot.
+        fewest_runs: That a recording has, however long they take.
     """
 
     rounds: int = 11
     recording_ms: float = 2.0
+    fewest_runs: int = FEWEST_RUNS
 
 
 # Enqueues the run of a slot on a stream, an address; None is the stream that all wait for.
@@ -107,9 +109,9 @@ def contender(library: Library, launch: Launch, slots: int, *, dry: bool) -> Con
     return Contender(lambda runs: GraphRecording(library, launch, slots, runs), slots)
 
 
-def runs_for(run_ms: float, slots: int, recording_ms: float) -> int:
+def runs_for(run_ms: float, slots: int, recording_ms: float, fewest: int = FEWEST_RUNS) -> int:
     """How many runs a recording has: as many as fill the time, and as many for one slot as for the next."""
-    wanted = min(max(round(recording_ms / max(run_ms, 1e-6)), FEWEST_RUNS), MOST_RUNS)
+    wanted = min(max(round(recording_ms / max(run_ms, 1e-6)), fewest), MOST_RUNS)
     return -(-wanted // slots) * slots
 
 
@@ -126,8 +128,10 @@ def take_turns(
     with ExitStack() as stack:
         ready: dict[str, tuple[Recording, int]] = {}
         for name, one in contenders.items():
-            with _noted(failures, name):
-                runs = runs_for(_pilot_ms(one), one.slots, schedule.recording_ms)
+            with noted(failures, name):
+                runs = runs_for(
+                    _pilot_ms(one, schedule.fewest_runs), one.slots, schedule.recording_ms, schedule.fewest_runs
+                )
                 recording = one.record(runs)
                 stack.callback(_closed, recording)
                 ready[name] = recording, runs
@@ -135,7 +139,7 @@ def take_turns(
         for _ in range(schedule.rounds):
             for name, (recording, runs) in ready.items():
                 if name not in failures:
-                    with _noted(failures, name):
+                    with noted(failures, name):
                         times[name].append(1e3 * recording.milliseconds() / runs)
         for name, (_, runs) in ready.items():
             if name not in failures:
@@ -144,9 +148,9 @@ def take_turns(
     return found, failures
 
 
-def _pilot_ms(one: Contender) -> float:
+def _pilot_ms(one: Contender, fewest_runs: int) -> float:
     """About how long a run takes."""
-    runs = max(FEWEST_RUNS, one.slots)
+    runs = max(fewest_runs, one.slots)
     recording = one.record(runs)
     try:
         return recording.milliseconds() / runs
@@ -160,7 +164,7 @@ def _closed(recording: Recording) -> None:
         recording.close()
 
 
-class _noted:
+class noted:
     """Notes an exception under a name, and goes on: one contender that fails is no reason to lose the others."""
 
     def __init__(self, failures: dict[str, str], name: str) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,9 +18,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "benchmarks" / "gpu"
+HOST_PLUGIN = ROOT / "build" / "plugins" / "tensorrt" / "libbnn_deploy_tensorrt_host.so"
 HOST_LIBRARY = ROOT / "build" / "plugins" / "cuda" / "host" / "libbnn_deploy_cuda_host.so"
 sys.path.append(str(GPU))
 
+import first_run as first_run_module  # noqa: E402
 import floors  # noqa: E402
 import parts  # noqa: E402
 import report  # noqa: E402
@@ -347,16 +350,18 @@ def content_of(layers: list[dict[str, Any]]) -> dict[str, Any]:
     measurements = MEASURED | {"launch_gap": {"one_block_graph_us": 1.25}}
     return {
         "measurements": measurements,
+        "tensorrt": {"refused": "not for this GPU"},
         "pack": [pack],
         "layers": judged,
-        "networks": report.networks(judged),
+        "convolution_sums": report.convolution_sums(judged),
+        "networks": [],
         "failures": {"mma_rate": "no such file"},
     }
 
 
-def test_network_is_the_sum_of_its_layers() -> None:
+def test_convolutions_are_the_sum_of_their_layers() -> None:
     whole = [row(layer, 64, 10.0) for layer in floors.NETWORK]
-    (total,) = content_of([*whole, row(floors.Layer(64, 64, 56), 8, 1.0)])["networks"]
+    (total,) = content_of([*whole, row(floors.Layer(64, 64, 56), 8, 1.0)])["convolution_sums"]
     assert total["batch"] == 64 and total["us"] == 160.0 and total["float16 conv"] == 480.0
     assert "float16 conv+add+relu" not in total
     assert total["floor_us"] == pytest.approx(floors.network_floor_us(64, report.ceilings(MEASURED)))
@@ -365,13 +370,13 @@ def test_network_is_the_sum_of_its_layers() -> None:
 def test_tables_show_what_there_is() -> None:
     missing = row(floors.Layer(512, 512, 7), 64, 10.0, chosen="tile 3")
     text = report.tables(content_of([*(row(layer, 64, 10.0) for layer in floors.NETWORK), missing]))
-    assert "| mma_rate: b1 and macs | 3000 T/s |" in text
+    assert "| mma_rate: b1 and macs | 3000 T/s |" in text and "\nTensorRT: not for this GPU\n" in text
     assert "| launch_gap: one block graph us | 1.25 |" in text
     assert "| x | 8 | 2 us, 1000 GB/s, 50% | - | - | - |" in text
     assert "| 64->64 3x3 @56 | 64 | tile 0 | 10 | - | tile 1: 5 |" in text
     assert "| 512->512 3x3 @7 | 64 | tile 3 | - | - | tile 1: 5 |" in text
     assert text.endswith("failed:\n- mma_rate: no such file")
-    empty = {"measurements": {}, "pack": [], "layers": [], "networks": [], "failures": {}}
+    empty = {"measurements": {}, "pack": [], "layers": [], "convolution_sums": [], "networks": [], "failures": {}}
     assert report.tables(empty).startswith("| measured | value |")
 
 
@@ -387,6 +392,7 @@ def bench(library: slots.Library, tmp_path: Path) -> Callable[..., subprocess.Co
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         script = [sys.executable, str(GPU / "bench_gpu.py"), "--library", str(library.path)]
+        script += ["--plugin", str(HOST_PLUGIN), "--models", str(tmp_path / "models")]
         folders = ["--programs", str(tmp_path), "--output", str(tmp_path / "out"), "--commit", "abc"]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [*script, *folders, *words]
@@ -402,7 +408,11 @@ def test_without_a_gpu_is_one_line_and_status_2(bench: Callable[..., Any], tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_dry_run_goes_through_everything(bench: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # PyTorch's older exporter is quick, and says that it is old
+def test_dry_run_goes_through_everything(
+    bench: Callable[..., Any], tmp_path: Path, deployed: Callable[..., Any], golden: Callable[..., Path]
+) -> None:
+    golden(deployed("Residual", exporter="legacy"), folder=tmp_path / "models" / "small" / "golden")
     answer = bench("--dry-run")
     assert answer.returncode == 1, answer.stderr
     (file,) = (tmp_path / "out").iterdir()
@@ -419,6 +429,74 @@ def test_dry_run_goes_through_everything(bench: Callable[..., Any], tmp_path: Pa
         assert one["cold_slots"] > 1 and one["chosen"] in one["cold_judged"]
         assert one["refused"] == one["failures"] == {}
     assert answer.stdout.count("\n| 64->") == 6
+    assert [(one["model"], one["batch"], one["failures"]) for one in content["networks"]] == [
+        ("small", 1, {}),
+        ("small", 2, {}),
+    ]
+    ours = content["networks"][1]["judged"][report.OURS]
+    assert ours["images_per_second"] == pytest.approx(2e6) and report.TORCH_FLOAT16 in ours["times_as_fast_as"]
+    assert answer.stdout.count("\n| small | ") == 10
+
+
+def test_networks_that_are_not_there_are_left_out(bench: Callable[..., Any], tmp_path: Path) -> None:
+    answer = bench("--dry-run", "--no-torch")
+    (file,) = (tmp_path / "out").iterdir()
+    content = json.loads(file.read_text("utf-8"))
+    assert content["networks"] == [] and len(content["layers"]) == 4
+    assert "whole networks are left out: no folder in --models has" in answer.stderr
+
+
+def test_a_bench_that_is_asked_to_end_ends_what_it_started(
+    bench: Callable[..., Any], library: slots.Library, tmp_path: Path
+) -> None:
+    program, mark = tmp_path / "device_facts", tmp_path / "mark"
+    program.write_text(f"#!/bin/sh\necho $$ >{mark}.half; mv {mark}.half {mark}; exec sleep 600\n", "utf-8")
+    program.chmod(0o755)
+    words = ["--library", library.path, "--plugin", HOST_PLUGIN, "--models", tmp_path, "--programs", tmp_path]
+    command = [sys.executable, str(GPU / "bench_gpu.py"), *map(str, words), "--output", str(tmp_path / "out")]
+    running = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    while not mark.exists():
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait(60) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+# ---- the first run
+
+
+def first_run(library: Path, plugin: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(GPU / "first_run.py"), "--library", str(library), "--plugin", str(plugin), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_first_run_says_step_by_step_what_works(library: slots.Library, tmp_path: Path) -> None:
+    ran = first_run(library.path, HOST_PLUGIN, "--dry-run")
+    assert ran.returncode == 0, ran.stdout
+    rows = {row.pop("step"): row for row in map(json.loads, ran.stdout.splitlines())}
+    assert list(rows) == ["device", "layer", "plugin", "torch"] and rows["device"]["name"] == "host executor"
+    assert rows["layer"]["right"] == list(range(library.popcount + 1)) and rows["plugin"]["ops"] > 30
+    ran = first_run(library.path, tmp_path / "no-plugin.so", "--dry-run")
+    assert ran.returncode == 1 and "OSError: " in ran.stdout and '"step": "torch"' in ran.stdout
+
+
+def test_first_run_where_nothing_runs_is_one_line_and_status_2(tmp_path: Path) -> None:
+    ran = first_run(tmp_path / "no-library.so", HOST_PLUGIN)
+    assert ran.returncode == 2 and ran.stdout == "" and ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith("error: nothing runs here: ")
+
+
+def test_first_run_names_kernels_with_wrong_integers(library: slots.Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = library.conv2d
+
+    def wrong(*words: Any, kernel: int) -> dict[str, Any]:
+        return {name: array + (kernel == 2) for name, array in right(*words, kernel=kernel).items()}
+
+    monkeypatch.setattr(library, "conv2d", wrong)
+    with pytest.raises(ArithmeticError, match=r"wrong integers: \[2\]"):
+        first_run_module.first_layer(library)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")

@@ -144,6 +144,20 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert capsys.readouterr().err.startswith("error: build/gpu/programs: ")
 
 
+def test_models_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[tuple[Path, bool]] = []
+
+    def models(folder: Path, *, fresh: bool) -> list[tuple[str, Path]]:
+        asked.append((folder, fresh))
+        return [("net/model.onnx", tmp_path)]
+
+    monkeypatch.setattr(bundle, "models", models)
+    words = ["--only-models", "--keep-models", "--models", str(tmp_path), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["bundle.py", *words])
+    assert bundle.main() == 0 and asked == [(tmp_path, False)]
+    assert capsys.readouterr().out == f"{tmp_path}: 1 files\n" and not (tmp_path / "out").exists()
+
+
 def test_scripts_of_the_bundle_stand_alone() -> None:
     """Outside of the tree, where nothing is installed: Python alone."""
     code = "import run_bundle, sys; print([m for m in sys.modules if m.split('.')[0] in ('numpy', 'bnn_deploy')])"
@@ -180,6 +194,26 @@ def test_a_stage_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     assert (found["status"], found["last_line"]) == ("timed out", "began")
 
 
+def test_a_stage_is_asked_before_it_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hears it can end what it has started elsewhere; one that does not is ended, with all of its group."""
+    listen = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: {}); print('began', flush=True)"
+    heard = outcome(listen.format("(print('ending', flush=True), exit(1))") + "; time.sleep(60)", tmp_path, seconds=2)
+    assert (heard["status"], heard["last_line"]) == ("timed out", "ending")
+    monkeypatch.setattr(stages, "GRACE_SECONDS", 0.5)
+    deaf = outcome(listen.format("None") + "\nwhile True: time.sleep(60)", tmp_path, seconds=2)
+    assert (deaf["status"], deaf["last_line"]) == ("timed out", "began") and deaf["seconds"] < 30
+
+
+def test_a_stage_knows_how_much_time_there_is(tmp_path: Path) -> None:
+    stage = stages.Stage("try", ["a", tmp_path], 90, minutes=True)
+    assert stage.words(80) == ["a", str(tmp_path), "--minutes", "1.00"]
+    place = stages.Workplace(tmp_path)
+    place.tree.mkdir()
+    slow = stages.Stage("try", [sys.executable, "-c", "import time; time.sleep(60)"], 60)
+    found = stages.run_stage(slow, place, tmp_path / "log", seconds=1)
+    assert found["status"] == "timed out" and found["seconds"] < 30
+
+
 def test_a_stage_that_cannot_begin(tmp_path: Path) -> None:
     place = stages.Workplace(tmp_path)
     found = stages.run_stage(stages.Stage("try", [tmp_path / "nothing"], 1), place, tmp_path / "log")
@@ -199,10 +233,29 @@ def test_stages_on_a_gpu_and_dry(tmp_path: Path) -> None:
     assert tuple(stage.name for stage in on_gpu) == stages.NAMES
     dry = stages.stages(stages.Workplace(tmp_path, dry=True))
     assert tuple(stage.name for stage in dry) == tuple(
-        name for name in stages.NAMES if name not in ("wheels", "sanitizer")
+        name for name in stages.NAMES if name not in ("wheels", "tensorrt", "sanitizer")
     )
     assert all("_host.so" in str(word) for stage in dry for word in stage.command if str(word).endswith(".so"))
     assert not any("_host.so" in str(word) for stage in on_gpu for word in stage.command)
+    scripts = [word for stage in on_gpu for word in stage.command if str(word).endswith(".py")]
+    assert {tmp_path / "tree" / "tests" / "plugins" / "cuda" / name for name in stages.EXECUTOR_TESTS} < set(scripts)
+    assert all((GPU.parents[1] / word.relative_to(tmp_path / "tree")).is_file() for word in scripts) and scripts
+    assert [stage.name for stage in on_gpu if stage.minutes] == ["bench"] and stages.PROBED in contents.MODELS
+
+
+def test_packages_that_are_on_the_path_stay_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {}
+    for before in ("", "/brought/along"):
+        monkeypatch.setenv("PYTHONPATH", before)
+        paths[before] = stages.Workplace(tmp_path).environment()["PYTHONPATH"].split(os.pathsep)
+    assert paths[""] == [str(tmp_path / "site"), str(tmp_path / "tree")]
+    assert paths["/brought/along"] == [*paths[""], "/brought/along"]
+
+
+def test_a_hang_before_the_figures_leaves_time_for_them(tmp_path: Path) -> None:
+    """Ten minutes: whichever of the first stages takes all that it may, the next ones begin."""
+    before = [stage.seconds for stage in stages.stages(stages.Workplace(tmp_path)) if not stage.minutes]
+    assert max(before[:-1]) <= 150
 
 
 # ---- whole networks
@@ -238,6 +291,7 @@ def test_what_tensorrt_refuses_is_said_and_what_it_gets_wrong_is_a_failure(
 # ---- a run
 
 TREE = {
+    "benchmarks/gpu/first_run.py": 'print(\'{"step": "device"}\')',
     "tests/plugins/cuda/test_pack.py": "def test_this(): pass",
     "tests/plugins/tensorrt/test_fields.py": "def test_that(): assert False",
     "benchmarks/gpu/end_to_end.py": 'print(\'{"model": "m"}\')',
@@ -273,7 +327,13 @@ def test_a_run_goes_on_where_a_stage_fails(small_bundle: Path) -> None:
     assert ran.returncode == 1, ran.stderr
     report = json.loads((small_bundle / "out" / "gpu-bundle.json").read_text())
     found = {name: stage["status"] for name, stage in report["stages"].items()}
-    assert found == {"kernels": "passed", "plugin host": "failed", "end to end": "passed", "bench": "failed"}
+    assert found == {
+        "first run": "passed",
+        "end to end": "passed",
+        "kernels": "passed",
+        "plugin host": "failed",
+        "bench": "failed",
+    }
     assert report["stages"]["end to end"]["rows"] == [{"model": "m"}] and report["about"] == {"commit": "abc"}
     assert report["stages"]["bench"]["last_line"] == "no GPU" and report["items"] == {"sources": "unpacked"}
     log = (small_bundle / "out" / "gpu-bundle.log").read_text()
@@ -284,6 +344,34 @@ def test_a_run_goes_on_where_a_stage_fails(small_bundle: Path) -> None:
     assert again.returncode == 0
     report = json.loads((small_bundle / "out" / "gpu-bundle.json").read_text())
     assert set(report["stages"]) == set(found), "what other calls found stays"
+
+
+def test_what_no_time_is_left_for_is_said(small_bundle: Path) -> None:
+    ran = run(small_bundle, "--dry-run", "--minutes", "0.01")
+    assert ran.returncode == 1
+    report = json.loads((small_bundle / "out" / "gpu-bundle.json").read_text())
+    assert {stage["status"] for stage in report["stages"].values()} == {"not run"}
+
+
+def test_a_call_that_is_killed_leaves_what_it_had(tmp_path: Path) -> None:
+    """The report says which stage had begun, and the log what it had printed."""
+    output = tmp_path / "out"
+    (tmp_path / "work").mkdir()
+    report = run_bundle.Report(tmp_path / "work", output)
+    seen: list[str] = []
+
+    def look(stage: Any, place: Any, log: Path, seconds: float) -> dict[str, Any]:
+        log.write_text("printed")
+        seen.append(json.loads((output / "gpu-bundle.json").read_text())["stages"]["try"]["status"])
+        seen.append((output / "gpu-bundle.log").read_text())
+        return {"status": "passed", "last_line": ""}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_bundle, "run_stage", look)
+        assert report.run(stages.Stage("try", [], 1), stages.Workplace(tmp_path), 60)
+    assert seen == ["began", "printed"]
+    again = run_bundle.Report(tmp_path / "work", tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "gpu-bundle.log").read_text() == "printed" and "try" in again.content["stages"]
 
 
 def test_pieces_that_are_still_to_come(small_bundle: Path) -> None:

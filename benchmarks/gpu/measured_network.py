@@ -1,0 +1,71 @@
+"""An exported file with its golden bundle, made ready to be measured: in float16, and as its float twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+from slots import Array
+
+from bnn_deploy.parity.golden.reader import read_golden
+from bnn_deploy.passes.attach_functions import AttachFunctionsPass
+from bnn_deploy.passes.infer_shapes import InferShapesPass
+from bnn_deploy.passes.lower_precision import LowerPrecisionPass
+from bnn_deploy.passes.pipeline import float_twin
+
+
+class WrongResult(Exception):
+    """A contender computes something else: it is not timed."""
+
+
+def in_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose float rest is float16, with the shape of every value."""
+    copy = ir.from_proto(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
+    for step in (InferShapesPass(), LowerPrecisionPass(), AttachFunctionsPass()):
+        step(copy)
+    return ir.to_proto(copy)
+
+
+class Network:
+    """An exported file with its golden bundle.
+
+    Attributes:
+        name: That of the folder.
+        model: Its float rest in float16.
+        twin32: The float twin, float32.
+        twin: The same in float16.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        bundle = read_golden(folder / "golden")
+        self.name = folder.name
+        self._case = next(case for case in bundle.cases if case.finite)
+        self.model, self.twin32 = in_float16(bundle.model), float_twin(bundle.model)
+        self.twin = in_float16(self.twin32)
+
+    def feeds(self, batch: int) -> dict[str, Array]:
+        """The bundle's inputs again and again, until the batch is full."""
+        return {name: _images(array, np.arange(batch)) for name, array in self._case.feeds.items()}
+
+    def agreement(self, found: Mapping[str, Array], batch: int) -> float:
+        """Correlation with the outputs of the bundle. found: Output name -> its first and its last image."""
+        ends = np.unique([0, batch - 1])
+        pairs = [(array, _images(self._case.outputs[name], ends)) for name, array in found.items()]
+        if not all(np.isfinite(array).all() for array, _ in pairs):
+            raise WrongResult("its outputs are not finite; not timed")
+        return min(_correlation(array.astype(np.float64), wanted.astype(np.float64)) for array, wanted in pairs)
+
+
+def _images(samples: Array, numbers: Array) -> Array:
+    return np.ascontiguousarray(samples[numbers % len(samples)])
+
+
+def _correlation(a: Array, b: Array) -> float:
+    a, b = a.reshape(-1) - a.mean(), b.reshape(-1) - b.mean()
+    lengths = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
