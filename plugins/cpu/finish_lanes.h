@@ -2,7 +2,8 @@
 // arithmetic; the order of operations here is the same, so results are equal bit for bit.
 //
 // `Lanes::look_up<true>` is the quick way to take a vector's values out of a row of the border table, where that has no
-// more than kFewClasses entries in use.
+// more than kFewClasses entries in use. What it needs of the row and of the vector's classes is made by
+// `Lanes::table_row` and `Lanes::classes`, once for all that they are used for.
 //
 // Included by files that are compiled for different instruction sets, each with a Lanes type of its own in an unnamed
 // namespace: no function in here is shared between them.
@@ -19,7 +20,7 @@ struct Channel {
   using Floats = decltype(Lanes::set(0.0f));
   Floats scale, bias, slope, shift, lower, upper;
   const int32_t* counts;
-  const float* table;
+  decltype(Lanes::table_row(static_cast<const float*>(nullptr))) row;
   const Value* residual;
   Value* y;
   uint32_t bit;
@@ -35,7 +36,7 @@ struct Channel {
             kPack ? Lanes::set(e.lower[o]) : none,
             kPack ? Lanes::set(e.upper[o]) : none,
             t.counts + index * kMostTilePixels,
-            t.float_table + o * t.table_stride,
+            Lanes::table_row(t.float_table + o * t.table_stride),
             kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr,
             static_cast<Value*>(t.y) + o * t.plane_stride,
             uint32_t{1} << (o % 32)};
@@ -58,11 +59,11 @@ void finish_channels(const EpilogueOperands& e, const FinishTask& task, int firs
   // `lanes`: none for a whole vector, else how many of them count.
   const auto step = [&](int p, auto... lanes) {
     auto words = Lanes::load(t.words + p);
-    const auto classes = Lanes::load(t.class_of_pixel + p);
+    const auto classes = Lanes::classes(t.class_of_pixel + p);
 #pragma GCC unroll 4
     for (int i = 0; i < kOutputs; ++i) {
       const Channel<Lanes, Value>& c = channels[i];
-      const auto base = Lanes::template look_up<kFew>(c.table, classes);
+      const auto base = Lanes::template look_up<kFew>(c.row, classes);
       // Integers far below 2^24, the product and the sum as well: exact in float32, fused or not.
       const auto accumulator = Lanes::multiply_add(multiplier, Lanes::to_float(Lanes::load(c.counts + p)), base);
       auto z = Lanes::multiply(c.scale, accumulator);
@@ -99,10 +100,10 @@ void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
   const auto multiplier = Lanes::set(t.multiplier);
   for (int p = 0; p < t.pixels; p += Lanes::kWidth) {
     auto words = Lanes::load(t.words + p);
-    const auto classes = Lanes::load(t.class_of_pixel + p);
+    const auto classes = Lanes::classes(t.class_of_pixel + p);
     for (int i = 0; i < t.outputs; ++i) {
       const int64_t o = t.first_output + i;
-      const auto base = Lanes::template look_up<kFew>(t.table + o * t.table_stride, classes);
+      const auto base = Lanes::template look_up<kFew>(Lanes::table_row(t.table + o * t.table_stride), classes);
       const auto counts = Lanes::load(t.counts + i * kMostTilePixels + p);
       const auto accumulator = Lanes::add(base, Lanes::multiply(multiplier, counts));
       const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);

@@ -8,40 +8,51 @@
 
 namespace bnn::cpu {
 
-// Copies the runs of one row, in whole steps, past the end of each run: the next run, or the next row, overwrites what
-// is too much. Both buffers end with kSlackBytes to spare. kShort: no run is longer than one step.
-template <class Tag, int kStepBytes, int64_t kCellBytes, bool kShort>
-inline void copy_runs(const Run* runs, int run_count, const uint8_t* plane, uint8_t* row) {
-  for (int r = 0; r < run_count; ++r) {
-    uint8_t* target = row + runs[r].target * kCellBytes;
-    const uint8_t* source = plane + runs[r].source * kCellBytes;
-    std::memcpy(target, source, kStepBytes);
-    if constexpr (kShort) continue;
-    for (int64_t i = kStepBytes; i < runs[r].length * kCellBytes; i += kStepBytes)
-      std::memcpy(target + i, source + i, kStepBytes);
-  }
-}
+// One copy of kStepBytes in a row, in bytes from the beginning of the plane and of the row.
+struct CopyStep {
+  int64_t source, target;
+};
 
-template <class Tag, int kStepBytes, int64_t kCellBytes, bool kShort>
-void gather_rows(const GatherTask& t) {
+// The same steps for each row. kSteps: how many, known to the compiler; 0 for any number.
+template <class Tag, int kStepBytes, int64_t kCellBytes, int kSteps>
+void gather_rows(const GatherTask& t, const CopyStep* steps, int count) {
   auto* row = static_cast<uint8_t*>(t.column);
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     const auto* plane = static_cast<const uint8_t*>(t.planes) + t.tap_offsets[tap] * kCellBytes;
     for (int64_t k = 0; k < t.plane_count; ++k) {
-      copy_runs<Tag, kStepBytes, kCellBytes, kShort>(t.runs, t.run_count, plane, row);
+#pragma GCC unroll 6
+      for (int i = 0; i < (kSteps > 0 ? kSteps : count); ++i)
+        std::memcpy(row + steps[i].target, plane + steps[i].source, kStepBytes);
       row += t.row_cells * kCellBytes;
       plane += t.plane_cells * kCellBytes;
     }
   }
 }
 
+// Copies the runs in whole steps, past the end of each: the next run, or the next row, overwrites what is too much.
+// Both buffers end with kSlackBytes to spare.
 template <class Tag, int kStepBytes, int64_t kCellBytes>
 void gather_runs(const GatherTask& t) {
   static_assert(kStepBytes <= kSlackBytes, "a copy may run past its end by less than the slack only");
-  bool all_short = true;
-  for (int r = 0; r < t.run_count; ++r) all_short &= t.runs[r].length * kCellBytes <= kStepBytes;
-  if (all_short) return gather_rows<Tag, kStepBytes, kCellBytes, true>(t);
-  gather_rows<Tag, kStepBytes, kCellBytes, false>(t);
+  CopyStep steps[kMostTilePixels];  // a run has at least one pixel, and a step no less than one cell
+  int count = 0;
+  for (int r = 0; r < t.run_count; ++r)
+    for (int64_t i = 0; i < t.runs[r].length * kCellBytes; i += kStepBytes)
+      steps[count++] = {t.runs[r].source * kCellBytes + i, t.runs[r].target * kCellBytes + i};
+  switch (count) {
+    case 2:
+      return gather_rows<Tag, kStepBytes, kCellBytes, 2>(t, steps, count);
+    case 3:
+      return gather_rows<Tag, kStepBytes, kCellBytes, 3>(t, steps, count);
+    case 4:
+      return gather_rows<Tag, kStepBytes, kCellBytes, 4>(t, steps, count);
+    case 5:
+      return gather_rows<Tag, kStepBytes, kCellBytes, 5>(t, steps, count);
+    case 6:
+      return gather_rows<Tag, kStepBytes, kCellBytes, 6>(t, steps, count);
+    default:
+      return gather_rows<Tag, kStepBytes, kCellBytes, 0>(t, steps, count);
+  }
 }
 
 }  // namespace bnn::cpu

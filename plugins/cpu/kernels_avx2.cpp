@@ -25,7 +25,7 @@ namespace {
 
 struct Avx2Lanes {
   static constexpr int kWidth = 8;
-  static constexpr int64_t kFewClasses = 16;
+  static constexpr int64_t kFewClasses = 9;  // as many as a 3x3 kernel has
 
   static __m256i first(int lanes) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -53,17 +53,39 @@ struct Avx2Lanes {
   }
   static __m256i set(int32_t value) { return _mm256_set1_epi32(value); }
   static __m256 set(float value) { return _mm256_set1_ps(value); }
-  template <bool kFew>
-  static __m256i look_up(const int32_t* table, __m256i index) {
-    if constexpr (!kFew) return _mm256_i32gather_epi32(table, index, 4);
-    const auto* halves = reinterpret_cast<const __m256i*>(table);
-    const __m256i low = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(halves), index);
-    const __m256i high = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(halves + 1), index);
-    return _mm256_blendv_epi8(low, high, _mm256_cmpgt_epi32(index, _mm256_set1_epi32(7)));
+  // A permutation reaches eight entries, and gives the ninth class the first one's: what the two differ in makes it
+  // good.
+  template <class Value>
+  struct TableRow {
+    const Value* values;
+    __m256i ninth;
+  };
+  struct Classes {
+    __m256i index, is_ninth;
+  };
+  template <class Value>
+  static TableRow<Value> table_row(const Value* values) {
+    int32_t first, ninth;
+    std::memcpy(&first, values, sizeof first);
+    std::memcpy(&ninth, values + 8, sizeof ninth);
+    return {values, _mm256_set1_epi32(first ^ ninth)};
+  }
+  static Classes classes(const int32_t* p) {
+    const __m256i index = load(p);
+    return {index, _mm256_cmpeq_epi32(index, _mm256_set1_epi32(8))};
   }
   template <bool kFew>
-  static __m256 look_up(const float* table, __m256i index) {
-    return _mm256_castsi256_ps(look_up<kFew>(reinterpret_cast<const int32_t*>(table), index));
+  static __m256i look_up(const TableRow<int32_t>& row, const Classes& classes) {
+    if constexpr (!kFew) return _mm256_i32gather_epi32(row.values, classes.index, 4);
+    const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.values));
+    const __m256i found = _mm256_permutevar8x32_epi32(eight, classes.index);
+    return _mm256_xor_si256(found, _mm256_and_si256(classes.is_ninth, row.ninth));
+  }
+  template <bool kFew>
+  static __m256 look_up(const TableRow<float>& row, const Classes& classes) {
+    if constexpr (!kFew) return _mm256_i32gather_ps(row.values, classes.index, 4);
+    const __m256 found = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row.values), classes.index);
+    return _mm256_xor_ps(found, _mm256_castsi256_ps(_mm256_and_si256(classes.is_ninth, row.ninth)));
   }
   static __m256 to_float(__m256i value) { return _mm256_cvtepi32_ps(value); }
   static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
