@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from layer_models import BIREALNET18, Layer, binary_model, feeds, float_model, int8_model, scales, weights
+from layer_models import BIREALNET18, Layer, aligned, binary_model, feeds, float_model, int8_model, scales, weights
 from openvino_layer import openvino_runs
 
 from bnn_deploy.bench import Schedule, Times, describe_machine, interleave
@@ -109,7 +109,7 @@ def _bound_run(one: onnxruntime.InferenceSession, arrays: dict[str, Any]) -> Cal
     binding = one.io_binding()
     for name, array in arrays.items():
         binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
-    output = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros_like(arrays["residual"]))
+    output = onnxruntime.OrtValue.ortvalue_from_numpy(aligned(np.zeros_like(arrays["residual"])))
     binding.bind_ortvalue_output("y", output)
     return lambda: one.run_with_iobinding(binding)
 
