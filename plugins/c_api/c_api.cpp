@@ -30,6 +30,9 @@ class PlainRuntime : public cpu::Runtime {
     throw std::bad_alloc();
   }
   void release(void* memory) noexcept override { std::free(memory); }
+
+ protected:
+  bool worth_threads(double) const override { return true; }  // small layers too are to be tested on several
   void parallel(size_t count, const std::function<void(size_t)>& task) override {
     std::atomic<size_t> next{0};
     const auto work = [&] {

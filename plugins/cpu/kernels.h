@@ -99,11 +99,12 @@ struct PackTask {
 struct Kernels {
   const char* name;
   Cell cell;
-  int lanes;          // cells of a vector
-  int most_vectors;   // of a tile
-  int most_tail;      // pixels of a tile beyond its vectors
-  int row_multiple;   // rows of a column are filled up with zeros to a multiple of this
-  int64_t most_rows;  // the greatest number of rows whose counts do not overflow
+  int lanes;               // cells of a vector
+  int most_vectors;        // of a tile
+  int most_tail;           // pixels of a tile beyond its vectors
+  int row_multiple;        // rows of a column are filled up with zeros to a multiple of this
+  int64_t most_rows;       // the greatest number of rows whose counts do not overflow
+  double products_per_ns;  // of one bit each, roughly: whether it is worth to wake another thread
   bool (*supported)();
   void (*count)(const CountTask&);
   void (*finish)(const EpilogueKind&, const EpilogueOperands&, const FinishTask&);

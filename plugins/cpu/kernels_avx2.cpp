@@ -273,6 +273,7 @@ const Kernels& avx2_kernels() {
                                    0,
                                    kStepRows,
                                    65535 / 4,  // the sums are 16 bits wide
+                                   600,
                                    supported,
                                    count,
                                    finish<Avx2Lanes>,

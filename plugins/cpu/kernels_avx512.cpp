@@ -165,6 +165,7 @@ const Kernels& avx512_kernels() {
                                    kMostTail,
                                    1,
                                    int64_t{1} << 25,
+                                   1000,
                                    supported,
                                    count,
                                    finish<Avx512Lanes>,

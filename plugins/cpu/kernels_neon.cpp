@@ -146,6 +146,7 @@ const Kernels& neon_kernels() {
                                    0,
                                    1,
                                    int64_t{1} << 25,
+                                   100,
                                    [] { return true; },
                                    count,
                                    finish<NeonLanes>,

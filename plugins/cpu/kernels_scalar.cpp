@@ -119,6 +119,7 @@ const Kernels& scalar_kernels() {
                                    0,
                                    1,
                                    int64_t{1} << 25,
+                                   20,
                                    [] { return true; },
                                    count,
                                    finish<ScalarLanes>,

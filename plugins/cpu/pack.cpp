@@ -47,7 +47,10 @@ void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const v
           Runtime& runtime) {
   const int64_t words = words_for(shape.channels), row_words = shape.packed.back();
   const int64_t parts = (shape.pixels + kPixelsPerTask - 1) / kPixelsPerTask;
-  runtime.parallel(static_cast<size_t>(shape.batch * words * parts), [&](size_t index) {
+  // A comparison takes about as long as the products of 64 bits.
+  const double values = static_cast<double>(shape.batch * shape.channels * shape.pixels);
+  const double time = 64 * values / kernels.products_per_ns;
+  runtime.run_tasks(static_cast<size_t>(shape.batch * words * parts), time, [&](size_t index) {
     const auto task_index = static_cast<int64_t>(index);
     const int64_t part = task_index % parts, word = task_index / parts % words, n = task_index / parts / words;
     const int64_t first_pixel = part * kPixelsPerTask, first_channel = word * kWordBits;

@@ -9,7 +9,7 @@ namespace bnn::cpu {
 namespace {
 
 constexpr int64_t kPlaneRowsPerTask = 8;
-constexpr int64_t kBytesForThreads = 128 * 1024;
+constexpr double kPlaneBytesPerNs = 4;
 
 // The set itself, or the scalar one where the layer has more channels and taps than the set can count.
 const Kernels& fitting(const Kernels& kernels, const ConvAttributes& a, const ConvWeightShape& w) {
@@ -61,18 +61,11 @@ class Call {
     const int64_t cell = cell_bytes(kernels_.cell);
     const Scratch planes(runtime, static_cast<size_t>(shape_.batch * layout_.image_cells() * cell + kSlackBytes));
     planes_ = planes.data();
-    // Few planes are filled sooner than another thread wakes up.
-    const bool few = shape_.batch * layout_.image_cells() * cell < kBytesForThreads;
-    const int64_t rows_per_task = few ? layout_.rows() : kPlaneRowsPerTask;
-    const int64_t row_tasks = (layout_.rows() + rows_per_task - 1) / rows_per_task;
-    const auto fill = [&](size_t task) {
-      const int64_t first = static_cast<int64_t>(task) % row_tasks * rows_per_task;
-      fill_rows(static_cast<int64_t>(task) / row_tasks, first, std::min(first + rows_per_task, layout_.rows()));
-    };
-    if (few)
-      for (int64_t n = 0; n < shape_.batch; ++n) fill(static_cast<size_t>(n));
-    else
-      runtime.parallel(static_cast<size_t>(shape_.batch * row_tasks), fill);
+    const int64_t row_tasks = (layout_.rows() + kPlaneRowsPerTask - 1) / kPlaneRowsPerTask;
+    const double fill_time = static_cast<double>(shape_.batch * layout_.image_cells() * cell) / kPlaneBytesPerNs;
+    runtime.run_tasks(static_cast<size_t>(shape_.batch * row_tasks), fill_time, [&](size_t task) {
+      fill_rows(static_cast<int64_t>(task) / row_tasks, static_cast<int64_t>(task) % row_tasks * kPlaneRowsPerTask);
+    });
 
     const int64_t tasks = shape_.batch * tiles_ * chunks_;
     const int slots = static_cast<int>(std::min<int64_t>(tasks, most_threads()));
@@ -84,7 +77,9 @@ class Call {
     const Scratch memory(runtime, static_cast<size_t>(slots * slot_bytes));
     std::vector<int64_t> gathered(static_cast<size_t>(slots), -1);
     SlotPool pool(slots);
-    runtime.parallel(static_cast<size_t>(tasks), [&](size_t task) {
+    const double products = static_cast<double>(shape_.batch * shape_.pixels() * outputs_) *
+                            static_cast<double>(weights_.rows() * cell_channels(kernels_.cell));
+    runtime.run_tasks(static_cast<size_t>(tasks), products / kernels_.products_per_ns, [&](size_t task) {
       const int slot = pool.acquire();
       uint8_t* base = memory.data() + slot * slot_bytes;
       auto* counts = reinterpret_cast<int32_t*>(base + column_bytes);
@@ -99,10 +94,10 @@ class Call {
  private:
   uint8_t* image_planes(int64_t n) const { return planes_ + n * layout_.image_cells() * cell_bytes(kernels_.cell); }
 
-  void fill_rows(int64_t n, int64_t first, int64_t end) const {
+  void fill_rows(int64_t n, int64_t first) const {
     const int64_t image_words =
         shape_.height * shape_.width * planes_of(attributes_.levels) * words_for(attributes_.channels);
-    for (int64_t row = first; row < end; ++row)
+    for (int64_t row = first; row < std::min(first + kPlaneRowsPerTask, layout_.rows()); ++row)
       layout_.fill_row(tensors_.packed + n * image_words, row, image_planes(n));
   }
 

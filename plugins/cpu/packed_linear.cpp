@@ -61,7 +61,8 @@ void PackedLinear::run(int64_t batch, const EpilogueKind& kind, const EpilogueOp
     rows[i] = (i + 1) % words_ == 0 ? static_cast<int32_t>(static_cast<uint32_t>(packed[i]) & used) : packed[i];
 
   const int64_t parts = (outputs_ + kOutputsPerTask - 1) / kOutputsPerTask;
-  runtime.parallel(static_cast<size_t>(batch * parts), [&](size_t task) {
+  const double products = static_cast<double>(batch * outputs_) * static_cast<double>(row_words * kWordBits);
+  runtime.run_tasks(static_cast<size_t>(batch * parts), products / kernels_.products_per_ns, [&](size_t task) {
     const int64_t n = static_cast<int64_t>(task) / parts, first = static_cast<int64_t>(task) % parts * kOutputsPerTask;
     const int64_t end = std::min(first + kOutputsPerTask, outputs_);
     uint32_t word = 0;

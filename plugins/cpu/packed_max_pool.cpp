@@ -23,7 +23,9 @@ MaxPoolShape max_pool_shape(const MaxPoolAttributes& a, const Dims& packed, cons
 void max_pool(const MaxPoolAttributes& a, const MaxPoolShape& s, const int32_t* packed, const int32_t* flip,
               int32_t* out, Runtime& runtime) {
   const uint32_t last_used = used_bits(a.channels, s.words - 1);
-  runtime.parallel(static_cast<size_t>(s.batch * s.out_height), [&](size_t task) {
+  const double words = static_cast<double>(s.batch * s.out_height * s.out_width * s.words);
+  const double time = words * static_cast<double>(a.kernel[0] * a.kernel[1]);  // a nanosecond each
+  runtime.run_tasks(static_cast<size_t>(s.batch * s.out_height), time, [&](size_t task) {
     const int64_t n = static_cast<int64_t>(task) / s.out_height, y = static_cast<int64_t>(task) % s.out_height;
     const int64_t top = std::max<int64_t>(0, y * a.strides[0] - a.pads[0]);
     const int64_t bottom = std::min(s.height, y * a.strides[0] - a.pads[0] + a.kernel[0]);

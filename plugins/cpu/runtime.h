@@ -14,7 +14,17 @@ class Runtime {
   virtual ~Runtime() = default;
   virtual void* allocate(size_t bytes) = 0;  // throws where there is none
   virtual void release(void* memory) noexcept = 0;
-  // Runs task(0) to task(count - 1), in any order and on any threads. The tasks do not throw.
+
+  // Runs task(0) to task(count - 1), which together take about that long on one thread, in any order: on this thread,
+  // or where it is worth waking others on any. The tasks do not throw.
+  void run_tasks(size_t count, double nanoseconds, const std::function<void(size_t)>& task) {
+    if (count > 1 && worth_threads(nanoseconds)) return parallel(count, task);
+    for (size_t i = 0; i < count; ++i) task(i);
+  }
+
+ protected:
+  // A thread that sleeps takes some ten microseconds to wake up.
+  virtual bool worth_threads(double nanoseconds) const { return nanoseconds >= 10e3; }
   virtual void parallel(size_t count, const std::function<void(size_t)>& task) = 0;
 };
 

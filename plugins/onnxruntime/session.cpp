@@ -114,7 +114,6 @@ void Call::release(void* memory) noexcept {
 }
 
 void Call::parallel(size_t count, const std::function<void(size_t)>& task) {
-  if (count == 1) return task(0);
   void* function = const_cast<std::function<void(size_t)>*>(&task);
   check_status(api_, api_.KernelContext_ParallelFor(context_, &run_task, count, size_t{0}, function));
 }

@@ -54,6 +54,8 @@ class Call : public cpu::Runtime {
 
   void* allocate(size_t bytes) override;
   void release(void* memory) noexcept override;
+
+ protected:
   void parallel(size_t count, const std::function<void(size_t)>& task) override;
 
  private:

@@ -18,6 +18,9 @@ class ThreadedRuntime : public cpu::Runtime {
  public:
   void* allocate(size_t bytes) override { return std::malloc(bytes); }
   void release(void* memory) noexcept override { std::free(memory); }
+
+ protected:
+  bool worth_threads(double) const override { return true; }
   void parallel(size_t count, const std::function<void(size_t)>& task) override {
     std::atomic<size_t> next{0};
     const auto work = [&] {

@@ -371,6 +371,26 @@ def test_concurrent_runs_of_one_session(toolbox: Any) -> None:
     assert wrong == []
 
 
+def test_a_large_layer_on_several_threads(toolbox: Any, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large enough to be divided: packing, planes and tiles."""
+    monkeypatch.setenv(KERNELS_VARIABLE, kernels)
+    generator = np.random.default_rng(12)
+    x = generator.standard_normal((8, 128, 40, 40)).astype(np.float32)
+    inputs = conv_inputs(generator, toolbox, Levels.BIPOLAR, c=128, o=70)
+    constants = ("weight", "scale", "bias")
+    model = model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 128, "low": -1.0}, constants=constants)
+    graph = model.graph
+    pack = helper.make_node(opset.PACK_BIPOLAR, ["x", "threshold"], ["packed"], domain=opset.DOMAIN, channels=128)
+    graph.node.insert(0, pack)
+    model.functions.append(function_body(opset.PACK_BIPOLAR))
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None] * 4))
+    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "threshold"))
+    body = OnnxRuntimeRunner(model).infer({"x": x})["y"]
+    for threads in (1, 3):
+        assert np.array_equal(NativeCpuRunner(model, threads=threads).infer({"x": x})["y"], body)
+
+
 def refusal(make: Callable[[], Any]) -> str:
     with pytest.raises(InputRefused) as caught:
         make()
