@@ -15,8 +15,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-CPP_SOURCES := $(shell find plugins -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu' 2>/dev/null)
-CLANG_FORMAT := $(shell command -v clang-format)
+CPP_SOURCES := $(shell find plugins benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu' 2>/dev/null)
 
 TEST_PROCESSES ?= 2
 PLUGINS := build/plugins
@@ -80,12 +79,12 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy bnn_deploy models
-	$(if $(and $(CLANG_FORMAT),$(CPP_SOURCES)),clang-format --dry-run -Werror $(CPP_SOURCES))
+	$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
 
 format: $(STAMP)  ## bring the sources into shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
-	$(if $(and $(CLANG_FORMAT),$(CPP_SOURCES)),clang-format -i $(CPP_SOURCES))
+	$(BIN)/clang-format -i $(CPP_SOURCES)
 
 # Ninja where there is one, else whatever cmake finds; both rebuild no more than has changed.
 # The kernels for GPUs where there is an nvcc, in the environment's packages or on PATH; for tests on the host everywhere.

@@ -70,9 +70,8 @@ double microseconds(int* counters, int blocks, const Work& work) {
 template <bool kProgrammatic>
 double graph_microseconds(int* counters, int blocks) {
   const cudaGraphExec_t chain = record_chain<kProgrammatic>(counters, blocks);
-  const double found = microseconds(counters, blocks, [&](cudaStream_t stream) {
-    measure::check(cudaGraphLaunch(chain, stream), "a graph");
-  });
+  const double found = microseconds(
+      counters, blocks, [&](cudaStream_t stream) { measure::check(cudaGraphLaunch(chain, stream), "a graph"); });
   measure::check(cudaGraphExecDestroy(chain), "a graph");
   return found;
 }

@@ -37,7 +37,7 @@ struct Int8 {
 // words: [6 * kThreads]; sums and cycles: one for each thread of the grid.
 template <class Product>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-multiply_many(const uint32_t* words, int steps, int* sums, long long* cycles) {
+    multiply_many(const uint32_t* words, int steps, int* sums, long long* cycles) {
   uint32_t a[4], b[2];
   for (int i = 0; i < 4; ++i) a[i] = words[i * kThreads + threadIdx.x];
   for (int i = 0; i < 2; ++i) b[i] = words[(4 + i) * kThreads + threadIdx.x];

@@ -22,17 +22,16 @@ constexpr double kTargetMs = 20;
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 // The 128 registers of the result, as "%0, %1, ..., %127", and as operands.
 #define TEN(t) "%" #t "0,%" #t "1,%" #t "2,%" #t "3,%" #t "4,%" #t "5,%" #t "6,%" #t "7,%" #t "8,%" #t "9,"
-#define NAMES \
-  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9," TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11) \
-  "%120,%121,%122,%123,%124,%125,%126,%127"
+#define NAMES                                                                                             \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9," TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) \
+      TEN(11) "%120,%121,%122,%123,%124,%125,%126,%127"
 #define FOUR(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
 #define SIXTEEN(i) FOUR(i), FOUR(i + 4), FOUR(i + 8), FOUR(i + 12)
-#define OPERANDS \
-  SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48), SIXTEEN(64), SIXTEEN(80), SIXTEEN(96), SIXTEEN(112)
+#define OPERANDS SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48), SIXTEEN(64), SIXTEEN(80), SIXTEEN(96), SIXTEEN(112)
 // d += A B; the predicate says that d is added to.
-#define WGMMA(instruction)                                                                        \
+#define WGMMA(instruction)                                                                                 \
   asm volatile("{.reg .pred add; setp.eq.u32 add, 0, 0;\n\t" instruction " {" NAMES "}, %128, %129, add;}" \
-               : OPERANDS                                                                         \
+               : OPERANDS                                                                                  \
                : "l"(a), "l"(b))
 #endif
 

@@ -71,7 +71,8 @@ constexpr float finish_value(const EpilogueKind& kind, const EpilogueOperands& e
   return z;
 }
 
-constexpr bool finish_bit(const EpilogueKind& kind, const EpilogueOperands& e, int64_t o, int32_t accumulator, float z) {
+constexpr bool finish_bit(const EpilogueKind& kind, const EpilogueOperands& e, int64_t o, int32_t accumulator,
+                          float z) {
   return kind.integer_bits() ? within(e.accumulator_lower[o], accumulator, e.accumulator_upper[o])
                              : within(e.lower[o], z, e.upper[o]);
 }

@@ -1,4 +1,5 @@
-// IEEE 754 binary16 as a storage type. Nothing computes in it: values are widened, exactly, and rounded once when stored.
+// IEEE 754 binary16 as a storage type. Nothing computes in it: values are widened, exactly, and rounded once when
+// stored.
 #pragma once
 
 #include <cstdint>
