@@ -63,7 +63,7 @@ def benchmark(
         rounds: The most rounds for a batch and number of threads.
         seconds: The longest that they go on, but for the first few rounds.
         inputs: Input name -> samples [N, ...], to run and to calibrate 8 bits with; None for random ones.
-        float_path: The float twin as a file; None to make one of the deployed file.
+        float_path: The float twin as a file; None to make one of the deployed file, in float32 whatever its precision.
         model: What `pytorch` runs, as `load_model` takes it; None for the model that the report beside the file names.
         checkpoint: For that model.
         progress: Told what is being done.
@@ -85,7 +85,7 @@ def benchmark(
         for thread_count in thread_counts:
             for size in batches:
                 tasks = {name: _task(name, files, size, thread_count, checkpoint) for name in chosen}
-                rows += _measure(network, tasks, size, thread_count, Schedule(rounds, seconds), Path(folder), progress)
+                rows += _measure(files, tasks, size, thread_count, Schedule(rounds, seconds))
     return rows
 
 
@@ -133,35 +133,30 @@ def _task(name: str, files: Files, batch: int, threads: int, checkpoint: str | P
 
 
 def _measure(
-    network: Network,
-    tasks: Mapping[str, Task],
-    batch: int,
-    threads: int,
-    schedule: Schedule,
-    folder: Path,
-    progress: Callable[[str], None],
+    files: Files, tasks: Mapping[str, Task], batch: int, threads: int, schedule: Schedule
 ) -> list[BenchmarkRow]:
     """The rows of one batch and number of threads."""
-    feeds = network.feeds(batch)
+    inputs = files.network.feeds(batch)
+    feeds = {name: files.feeds(entry(name).source, inputs) for name in tasks}
     where = f"batch {batch}, threads {threads}"
     footprints: dict[str, Footprint] = {}
     for name, task in tasks.items():
-        progress(f"{where}: loading {name} in a process of its own")
-        request = folder / "request.json"
-        write_request(request, name, task, feeds)
+        files.progress(f"{where}: loading {name} in a process of its own")
+        request = files.folder / "request.json"
+        write_request(request, name, task, feeds[name])
         footprints[name] = run_worker(WORKER, request, name)
     with ExitStack() as stack:
         made: dict[str, Runner] = {name: stack.enter_context(make_runner(name, task)) for name, task in tasks.items()}
-        outputs = {name: runner.infer(feeds) for name, runner in made.items()}
-        progress(f"{where}: {', '.join(made)} in turns")
-        times = interleave({name: partial(runner.infer, feeds) for name, runner in made.items()}, schedule)
+        outputs = {name: runner.infer(feeds[name]) for name, runner in made.items()}
+        files.progress(f"{where}: {', '.join(made)} in turns")
+        times = interleave({name: partial(runner.infer, feeds[name]) for name, runner in made.items()}, schedule)
     first = next(iter(outputs.values()))
     return [
         latency_row(
             times,
             name,
             footprints[name],
-            model=str(network.path),
+            model=str(files.network.path),
             batch=batch,
             threads=threads,
             file_bytes=Path(task.file).stat().st_size if task.file else None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from bnn_deploy.deployed import load_deployed
 from bnn_deploy.errors import InputRefused
@@ -71,11 +72,11 @@ class Network:
         if fixed and fixed != batch:
             fix = f"--batch {fixed}, or export with --dynamic batch"
             raise InputRefused(str(self.path), f"input {name!r} has a fixed batch of {fixed}", f"batch {batch}", fix)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        dtype = tensor_dtype_to_np_dtype(kind.elem_type)
         if self._given is not None:
             samples = self._given[name]
             return np.ascontiguousarray(samples[np.arange(first, first + batch) % len(samples)])
-        if not np.issubdtype(dtype, np.floating) or not self._shapes[name]:
+        if not _is_real(dtype) or not self._shapes[name]:
             found = (
                 f"input {name!r} is of type {dtype}" if self._shapes[name] else f"the size of input {name!r} is free"
             )
@@ -90,7 +91,7 @@ class Files:
     Attributes:
         network: What is measured.
         folder: Where they go.
-        float_path: A float twin that is there; None to make one of the deployed file.
+        float_path: A float twin that is there; None to make one of the deployed file, in float32.
         model: The PyTorch model, as `load` takes it; None for what the report beside the file says.
         progress: Told what is being made.
     """
@@ -116,6 +117,24 @@ class Files:
             self._made[source] = self._float() if source is Source.FLOAT else self._int8()
         return self._made[source]
 
+    def feeds(self, source: Source, feeds: Feeds) -> Feeds:
+        """Inputs of the network in the float types that the file of that kind takes.
+
+        A twin that was given may take float16 where the deployed file takes float32, or the other way round.
+        """
+        types = self._given_types if source in (Source.FLOAT, Source.INT8) else {}
+        return {
+            name: array.astype(types[name], copy=False) if name in types and _is_real(array.dtype) else array
+            for name, array in feeds.items()
+        }
+
+    @cached_property
+    def _given_types(self) -> dict[str, np.dtype[Any]]:
+        """Input name -> type, of the inputs of a given twin that are real numbers."""
+        values = load_model(self.float_path).graph.input if self.float_path is not None else ()
+        types = {value.name: tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in values}
+        return {name: dtype for name, dtype in types.items() if _is_real(dtype)}
+
     def module(self) -> str:
         """What PyTorch loads.
 
@@ -138,7 +157,7 @@ class Files:
         if self.float_path is not None:
             load_model(self.float_path)
             return self.float_path
-        self.progress("making the float twin")
+        self.progress("making the float32 twin")
         path = self.folder / "float.onnx"
         write_atomically(path, float_twin(self.network.proto).SerializeToString())
         return path
@@ -150,5 +169,10 @@ class Files:
         self.progress("quantising it to 8 bits")
         path = self.folder / "int8.onnx"
         batch = self.network.fixed_batch or 1
-        quantise(source, path, (self.network.feeds(batch, seed) for seed in range(CALIBRATION_RUNS)))
+        samples = (self.network.feeds(batch, seed) for seed in range(CALIBRATION_RUNS))
+        quantise(source, path, (self.feeds(Source.INT8, sample) for sample in samples))
         return path
+
+
+def _is_real(dtype: np.dtype[Any]) -> bool:
+    return np.issubdtype(dtype, np.floating)

@@ -123,19 +123,20 @@ class Deployed:
 
 @pytest.fixture(scope="session")
 def deployed(networks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployed]:
-    """Exports a network by name; once a session for each name, seed and exporter, for it takes a second."""
+    """Exports a network by name; once a session for each name and option, for it takes a second."""
     folder = tmp_path_factory.mktemp("deployed")
 
     @cache
-    def export(name: str, *, seed: int = 0, exporter: str = "dynamo") -> Deployed:
+    def export(name: str, *, seed: int = 0, exporter: str = "dynamo", precision: str = "fp32") -> Deployed:
         import onnx
         import torch
 
         from bnn_deploy.export import export_onnx
         from bnn_deploy.samples import random_samples
 
-        module, path = networks.make(name, seed), folder / f"{name}-{seed}-{exporter}.onnx"
-        export_onnx(module, [torch.zeros(shape) for shape in module.shapes], path, exporter=exporter)
+        module, path = networks.make(name, seed), folder / f"{name}-{seed}-{exporter}-{precision}.onnx"
+        example = [torch.zeros(shape) for shape in module.shapes]
+        export_onnx(module, example, path, exporter=exporter, precision=precision)
         names = [value.name for value in onnx.load(str(path)).graph.input]
         arrays = [random_samples(shape, 6, seed + index) for index, shape in enumerate(module.shapes)]
         return Deployed(module, path, dict(zip(names, arrays, strict=True)))

@@ -14,6 +14,7 @@ import torch
 import bnn_deploy
 from bnn_deploy.benchmarking import benchmark, difference, software
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.export import export_onnx
 from bnn_deploy.native import find_library
 
 REQUIRED = {
@@ -36,13 +37,38 @@ def test_a_row_for_each_threads_batch_and_runner(deployed: Callable[..., Any]) -
         assert row.difference is not None and row.difference < 1e-5
         assert (row.ratio == 1.0) >= (row.runner == runners[0])
     assert rows[1].file_bytes == path.stat().st_size and rows[0].file_bytes != rows[1].file_bytes
-    assert told[0] == "making the float twin" and len(told) == 1 + 4 * 3
+    assert told[0] == "making the float32 twin" and len(told) == 1 + 4 * 3
 
 
-def test_the_eight_bit_network_and_openvino(deployed: Callable[..., Any]) -> None:
+class TakesFloat16(torch.nn.Module):
+    """A network behind an input of float16."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.network(x.float())
+
+
+def test_inputs_of_float16(networks: Any, deployed: Callable[..., Any], tmp_path: Path) -> None:
+    """Of the deployed file, and of a float twin alone that was given."""
+    path, twin, image = tmp_path / "model.onnx", tmp_path / "float.onnx", torch.zeros((1, 3, 4, 4), dtype=torch.half)
+    export_onnx(TakesFloat16(networks.make("Residual")).eval(), image, path, precision="fp16", float_path=twin)
+    runners = ["onnxruntime", "onnxruntime-float", "onnxruntime-int8"]
+    for rows in (
+        benchmark(path, runners, rounds=1, seconds=0),
+        benchmark(deployed("Residual").path, runners, rounds=1, seconds=0, float_path=twin),
+    ):
+        assert [row.runner for row in rows] == runners
+        assert all(row.difference is not None for row in rows)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_eight_bit_network_and_openvino(precision: str, deployed: Callable[..., Any]) -> None:
     pytest.importorskip("openvino")
     runners = ["onnxruntime-float", "openvino", "onnxruntime-int8", "openvino-int8"]
-    rows = benchmark(deployed("TwoInputs").path, runners, batch=2, rounds=1, seconds=0)
+    rows = benchmark(deployed("TwoInputs", precision=precision).path, runners, batch=2, rounds=1, seconds=0)
     assert [row.runner for row in rows] == runners
     apart = [row.difference for row in rows]
     assert apart[0] == 0 and apart[1] is not None and 0 < apart[1] < 1e-5

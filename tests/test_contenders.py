@@ -11,6 +11,7 @@ import pytest
 
 from bnn_deploy.contenders import Files, Network
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.passes import float_twin
 from bnn_deploy.runners.catalogue import Source
 
 
@@ -82,7 +83,7 @@ def test_files_are_made_once_and_only_those_that_are_asked_for(deployed: Callabl
     quantised = made.path(Source.INT8)
     assert quantised is not None and quantised == made.path(Source.INT8)
     assert made.path(Source.FLOAT) == tmp_path / "float.onnx"
-    assert told == ["making the float twin", "quantising it to 8 bits"]
+    assert told == ["making the float32 twin", "quantising it to 8 bits"]
     types = {node.op_type for node in onnx.load(quantised).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} < types
 
@@ -93,6 +94,46 @@ def test_a_float_twin_that_is_given_is_taken(deployed: Callable[..., Any], tmp_p
     assert made.path(Source.FLOAT) == given
     with pytest.raises(InputRefused, match="none: no such file"):
         files(Network(given), tmp_path, float_path=tmp_path / "none").path(Source.FLOAT)
+
+
+def test_the_twin_of_a_float16_file_is_float32_and_takes_the_same_inputs(
+    deployed: Callable[..., Any], tmp_path: Path
+) -> None:
+    network = Network(deployed("Residual", precision="fp16").path)
+    made = files(network, tmp_path)
+    for source in (Source.FLOAT, Source.INT8):
+        twin = onnx.load(str(made.path(source)))
+        assert onnx.TensorProto.FLOAT16 not in {tensor.data_type for tensor in twin.graph.initializer}
+        assert list(twin.graph.input) == list(network.proto.graph.input)
+        feeds = network.feeds(2)
+        assert made.feeds(source, feeds) == feeds
+
+
+def test_a_given_twin_is_fed_and_calibrated_with_the_types_that_it_takes(
+    deployed: Callable[..., Any], tmp_path: Path
+) -> None:
+    twin = float_twin(deployed("TwoInputs").proto())
+    onnx.save(takes_float16(twin, "image"), tmp_path / "given.onnx")
+    network = Network(deployed("TwoInputs").path)
+    made, feeds = files(network, tmp_path, float_path=tmp_path / "given.onnx"), network.feeds(2)
+    assert made.path(Source.INT8) == tmp_path / "int8.onnx"
+    for source in (Source.FLOAT, Source.INT8):
+        given = made.feeds(source, feeds)
+        assert (given["image"].dtype, given["vector"].dtype) == (np.float16, np.float32)
+        np.testing.assert_array_equal(given["image"], feeds["image"].astype(np.float16))
+        assert given["vector"] is feeds["vector"]
+    assert made.feeds(Source.DEPLOYED, feeds)["image"] is feeds["image"]
+
+
+def takes_float16(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with one input of float16, in place."""
+    (value,) = [value for value in model.graph.input if value.name == name]
+    value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    for node in model.graph.node:
+        node.input[:] = [f"{name}.wide" if operand == name else operand for operand in node.input]
+    cast = onnx.helper.make_node("Cast", [name], [f"{name}.wide"], to=onnx.TensorProto.FLOAT)
+    model.graph.node.insert(0, cast)
+    return model
 
 
 def test_the_pytorch_model_is_what_the_report_names(deployed: Callable[..., Any], tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Casts:
             value.name = f"{name}.{opset.FP16}"
             wide = self._made.get(value)
             if wide is None and producer is not None and producer.graph is not None:
-                cast = _cast_node(value, ir.DataType.FLOAT, f"{name}/cast")
+                cast = cast_node(value, ir.DataType.FLOAT, f"{name}/cast")
                 producer.graph.insert_after(producer, cast)
                 wide = cast.outputs[0]
             if wide is None:
@@ -88,14 +88,15 @@ class Casts:
     def _cast(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
         if value not in self._made:
             label = opset.FP16 if dtype == ir.DataType.FLOAT16 else opset.FP32
-            cast = _cast_node(value, dtype, f"{value.name}/{label}")
+            cast = cast_node(value, dtype, f"{value.name}/{label}")
             cast.outputs[0].name = f"{value.name}.{label}"
             self._model.graph.insert_before(before, cast)
             self._made[value] = cast.outputs[0]
         return self._made[value]
 
 
-def _cast_node(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+def cast_node(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+    """A `Cast` of `value`, in no graph yet; its output has no name."""
     cast = ir.node("Cast", [value], {"to": int(dtype)}, name=name)
     cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(dtype), value.shape
     return cast

@@ -36,6 +36,7 @@ from bnn_deploy.passes.pack_activations import PackActivationsPass
 from bnn_deploy.passes.pack_pool import PackPoolPass
 from bnn_deploy.passes.pack_weights import PackWeightsPass
 from bnn_deploy.passes.unpack_float import UnpackFloatPass
+from bnn_deploy.passes.widen_precision import WidenPrecisionPass
 
 
 def deploy_passes(precision: str = opset.FP32) -> tuple[ir.passes.PassBase, ...]:
@@ -127,14 +128,23 @@ def run_float_passes(model: ir.Model) -> list[PassRecord]:
 
 
 def float_twin(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The float network of a deployed file, made of the file itself; `model` stays as it is.
+    """The float32 network of a deployed file, made of the file itself; `model` stays as it is.
+
+    Of a float16 file too: its inputs and outputs keep their types, all between them is float32.
 
     Raises:
         InputRefused: An op of ours reads weights or thresholds that are not constants.
     """
     twin = ir.from_proto(model)
-    _run(twin, (UnpackFloatPass(), DeduplicateInitializersPass(), CommonSubexpressionEliminationPass()))
-    RemoveUnusedNodesPass()(twin)
+    for step in (
+        WidenPrecisionPass(),
+        IdentityEliminationPass(),
+        UnpackFloatPass(),
+        DeduplicateInitializersPass(),
+        CommonSubexpressionEliminationPass(),
+        RemoveUnusedNodesPass(),
+    ):
+        step(twin)
     return ir.to_proto(twin)
 
 

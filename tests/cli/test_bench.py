@@ -13,6 +13,7 @@ import pytest
 
 from bnn_deploy.bench import BenchmarkRow
 from bnn_deploy.cli.bench import milliseconds
+from bnn_deploy.runners.catalogue import benchmarked_runners
 
 ROW = BenchmarkRow(
     runner="onnxruntime-float", model="m.onnx", batch=8, threads=2, rounds=5, p10_ms=0.5, p50_ms=2.0, p90_ms=30.25,
@@ -88,6 +89,16 @@ def test_whole_way(deployed: Callable[..., Any], cli: Callable[..., Any]) -> Non
     rows = json.loads(outcome.out)["rows"]
     assert [row["runner"] for row in rows] == ["onnxruntime-float", "onnxruntime"]
     assert "onnxruntime-float, onnxruntime in turns" in outcome.err
+
+
+def test_a_float16_file_with_the_default_runners(deployed: Callable[..., Any], cli: Callable[..., Any]) -> None:
+    path = deployed("Residual", precision="fp16").path
+    outcome = cli("bench", str(path), "--rounds", "1", "--json")
+    assert outcome.status == 0, outcome.err
+    rows = json.loads(outcome.out)["rows"]
+    assert [row["runner"] for row in rows] == benchmarked_runners()
+    assert "making the float32 twin" in outcome.err
+    assert all(row["difference"] is not None for row in rows)
 
 
 @pytest.mark.parametrize(
