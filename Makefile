@@ -102,7 +102,7 @@ plugins:  ## build the native libraries, with g++ or clang++ and cmake, and nvcc
 # it in their executor, on their own and in the TensorRT plugin; what is wrong on purpose, runs a compiler, loads TensorRT or
 # PyTorch, measures, or looks at the libraries as they are shipped, does without.
 WITHOUT_SANITIZER = $(patsubst %,--ignore tests/plugins/%.py,$(addprefix cuda/test_,check_sass executor planted) \
-  $(addprefix tensorrt/test_,engine exports network registry) $(addprefix test_,bench_gpu bench_networks benchmark gpu_bundle openvino))
+  $(addprefix tensorrt/test_,engine exports network registry) $(addprefix test_,bench_gpu bench_networks benchmark gpu_bundle gpu_bundle_pycuda openvino))
 LIBASAN = $(shell g++ -print-file-name=libasan.so) $(shell g++ -print-file-name=libstdc++.so)
 test-sanitizers: $(STAMP)
 	@for kind in address thread; do \

@@ -2,9 +2,9 @@
 
     python benchmarks/gpu/bundle.py --output build/gpu-bundle
 
-In it: this source tree, the built libraries, exported models with golden bundles, TensorRT-RTX, wheels, and
-`run_bundle.sh`, which unpacks and runs all of it. No file in the folder is larger than 60 MiB. To recompress
-TensorRT-RTX takes minutes and 3 GiB of memory; the result is kept in `--cache`.
+In it: this source tree, the built libraries, exported models with golden bundles, TensorRT-RTX, wheels, pycuda as
+source, and `run_bundle.sh`, which unpacks and runs all of it. No file in the folder is larger than 60 MiB. To
+recompress TensorRT-RTX takes minutes and 3 GiB of memory; the result is kept in `--cache`.
 
 Exit status: 0 the folder is complete; 2 something that belongs in it is missing.
 """
@@ -28,8 +28,8 @@ from contents import (
     rtx_folder,
     rtx_package,
     sources,
-    wheels,
 )
+from packages import PYCUDA, pycuda, wheels
 from pieces import FILE, FOLDER, Item, archive, cut, write_manifest
 
 HERE = Path(__file__).resolve().parent
@@ -53,6 +53,8 @@ def fill(options: argparse.Namespace) -> list[Item]:
         library = rtx_folder(RTX_FOLDERS[1]) / RTX_LIBRARY
         path = f"site/{RTX_FOLDERS[1]}/{RTX_LIBRARY}"
         compressed.append(("tensorrt-rtx", FILE, path, False, recompressed(library, options.cache)))
+    if options.pycuda:
+        folders.append(("pycuda", "pycuda", False, pycuda(options.python, options.cache / "pycuda")))
     compressed += [(name, FOLDER, path, needed, archive(files)) for name, path, needed, files in folders]
     items = [
         Item(name, kind, path, needed, cut(content, name, output)) for name, kind, path, needed, content in compressed
@@ -77,6 +79,9 @@ def main() -> int:
     parser.add_argument("--wheel", action="append", default=[], help="NAME==VERSION of another wheel; may be repeated")
     parser.add_argument(
         "--tensorrt-rtx", action=argparse.BooleanOptionalAction, default=True, help="whether it goes in"
+    )
+    parser.add_argument(
+        "--pycuda", action=argparse.BooleanOptionalAction, default=True, help=f"whether {PYCUDA} goes in, as source"
     )
     options = parser.parse_args()
     try:

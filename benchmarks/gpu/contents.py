@@ -7,7 +7,6 @@ import lzma
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,7 +31,6 @@ LIBRARIES = (
 PROGRAMS = "build/gpu/programs"
 # The package, without the one library that makes up nearly all of it, and that library.
 RTX_FOLDERS, RTX_LIBRARY = ("tensorrt_rtx", "tensorrt_rtx_libs"), "libtensorrt_rtx.so.1"
-RTX_BINDINGS = "tensorrt_rtx_cu13_bindings"
 # Branches of x86 code become absolute addresses before they are compressed: the same call is then the same bytes.
 FILTERS = [
     {"id": lzma.FILTER_X86},
@@ -123,21 +121,6 @@ def recompressed(library: Path, cache: Path) -> bytes:
         half.write_bytes(lzma.compress(content, lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=FILTERS))
         half.replace(kept)
     return kept.read_bytes()
-
-
-def wheels(python: str, more: list[str], folder: Path) -> list[tuple[str, Path]]:
-    """Fetches the wheels for the GPU machine's Python: TensorRT-RTX's bindings, and what else was named."""
-    wanted = [f"{RTX_BINDINGS}=={metadata.version(RTX_BINDINGS)}", *more]
-    shutil.rmtree(folder, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-    command += ["--python-version", python, "--implementation", "cp"]
-    for platform in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1"):
-        command += ["--platform", f"{platform}_x86_64"]
-    tell(f"fetching {', '.join(wanted)}")
-    ran = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
-    if ran.returncode != 0:
-        raise Missing(f"wheels: {(ran.stderr.strip().splitlines() or ['pip failed'])[-1]}")
-    return [(path.name, path) for path in sorted(folder.glob("*.whl"))]
 
 
 def commit() -> str:

@@ -7,7 +7,8 @@ Pieces may come in several calls: each call keeps those that lie beside it, and 
 goes on. Each stage is a process of its own; one that fails, hangs or breaks the GPU's context takes nothing else with
 it. `gpu-bundle.json` is written before and after every stage, `gpu-bundle.log` has all that was printed, as it is
 printed. A stage that is run again replaces what the file says of it. Where a call may take so long and no longer,
-`--minutes` has all stages end before: what no time was left for is said, and can be run in another call.
+`--minutes` has all stages end before: what no time was left for is said, and can be run in another call. A stage that
+the machine lacks something for is `not available`, which is no failure.
 
 Exit status: 0 all is well; 1 a stage failed; 2 nothing can be done here; 3 pieces are still to come.
 """
@@ -95,7 +96,7 @@ class Report:
             half.replace(folder / REPORT)
 
     def run(self, stage: Stage, place: Workplace, seconds: float) -> bool:
-        """Runs a stage, in so much time at the most, and writes what came of it."""
+        """Runs a stage, in so much time at the most, and writes what came of it. Whether that is no failure."""
         if seconds < FEWEST_SECONDS:
             outcome: dict[str, Any] = {"status": "not run", "last_line": "no time was left for it"}
         else:
@@ -106,7 +107,7 @@ class Report:
         print(f"{stage.name}: {outcome['status']}: {outcome['last_line']}", file=sys.stderr, flush=True)
         self.content["stages"][stage.name] = outcome
         self.write()
-        return bool(outcome["status"] == "passed")
+        return outcome["status"] in ("passed", "not available")
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_ROW = 100_000
+NOT_AVAILABLE = 77  # exit status of a command that the machine lacks something for
 ENDING_SECONDS = 20.0  # what is left to a command that ends by itself to write its results
 GRACE_SECONDS = 10.0  # for a command that is asked to end, and then for one that is ended
 
@@ -102,18 +103,20 @@ INSTALL = ("-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compil
 PYTEST = ("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--maxfail", "8")
 # About the host executor, or about machine code: they have nothing to ask a GPU.
 EXECUTOR_TESTS = ("test_check_sass.py", "test_executor.py", "test_planted.py")
-NAMES = ("first run", "wheels", "tensorrt", "end to end", "kernels", "plugin host", "bench", "sanitizer")
+NAMES = ("first run", "wheels", "tensorrt", "end to end", "kernels", "plugin host", "bench", "sanitizer", "pycuda")
 
 
 def stages(place: Workplace) -> list[Stage]:
     """All of `NAMES` that there is something to do for.
 
     The order is that of what is known per second: whether anything runs, whether TensorRT takes the GPU, whether whole
-    networks are right; then every kernel, every op; then the figures. A dry run leaves out what asks the GPU itself.
+    networks are right; then every kernel, every op; then the figures. Last is what a machine can do without. A dry run
+    leaves out what asks the GPU itself.
     """
     tree, gpu = place.tree, place.tree / "benchmarks" / "gpu"
     python: list[str | Path] = [sys.executable]
     wheels = sorted((place.root / "wheels").glob("*.whl"))
+    packages = place.root / "pycuda"
     install, pytest = [*python, *INSTALL], [*python, *PYTEST]
     kernels, host = tree / "tests" / "plugins" / "cuda", tree / "tests" / "plugins" / "tensorrt"
     ignored = [word for name in EXECUTOR_TESTS for word in ("--ignore", kernels / name)]
@@ -135,8 +138,10 @@ def stages(place: Workplace) -> list[Stage]:
         "plugin host": ([*pytest, host / "test_fields.py" if place.dry else host], 150),
         "bench": ([*python, gpu / "bench_gpu.py", *bench], 540),
         "sanitizer": ([*python, tree / "plugins" / "cuda" / "sanitize.py", place.kernels], 330),
+        "pycuda": ([*python, gpu / "try_pycuda.py", "--packages", packages], 180),
     }
-    absent = {"wheels", "tensorrt", "sanitizer"} if place.dry else set() if wheels else {"wheels"}
+    absent = {"tensorrt", "sanitizer"} if place.dry else set()
+    absent |= {name for name, there in (("wheels", wheels), ("pycuda", packages.is_dir())) if place.dry or not there}
     return [
         Stage(
             name,
@@ -161,8 +166,8 @@ def run_stage(stage: Stage, place: Workplace, log: Path, seconds: float = float(
         seconds: How much time there is; a stage takes what it may of it.
 
     Returns:
-        `status`, which is `passed`, `failed` or `timed out`; `seconds`, `last_line`; `rows`, the lines that are JSON
-        objects; `files`, the content of the JSON files that it wrote.
+        `status`, which is `passed`, `failed`, `timed out` or `not available`; `seconds`, `last_line`; `rows`, the lines
+        that are JSON objects; `files`, the content of the JSON files that it wrote.
     """
     begin, start = time.monotonic(), log.stat().st_size if log.is_file() else 0
     with log.open("ab") as out:
@@ -201,7 +206,7 @@ def _run(words: list[str], environment: dict[str, str], place: Workplace, second
         out.write(f"{error}\n".encode())
         return "failed"
     try:
-        return "passed" if process.wait(seconds) == 0 else "failed"
+        return {0: "passed", NOT_AVAILABLE: "not available"}.get(process.wait(seconds), "failed")
     except subprocess.TimeoutExpired:
         for stop in (signal.SIGTERM, signal.SIGKILL):  # one that has started others ends them when it is asked
             # One that hangs in the driver cannot be ended: the rest goes on. The group outlives its first process.

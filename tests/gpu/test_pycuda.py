@@ -1,4 +1,4 @@
-"""`pycuda`, on a driver that is none."""
+"""`pycuda`, on a driver that is none. `device_pycuda.py` is for a GPU."""
 
 from __future__ import annotations
 

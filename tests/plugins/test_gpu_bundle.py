@@ -158,6 +158,30 @@ def test_models_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     assert capsys.readouterr().out == f"{tmp_path}: 1 files\n" and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("words", [[], ["--no-pycuda"]])
+def test_pycuda_goes_in_unless_it_is_left_out(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(python: str, folder: Path) -> list[tuple[str, Path]]:
+        (tmp_path / "source").write_text(python)
+        return [("pycuda-1.tar.gz", tmp_path / "source")]
+
+    for name in ("sources", "libraries"):
+        monkeypatch.setattr(bundle, name, list)
+    monkeypatch.setattr(bundle, "models", lambda folder, *, fresh: [])
+    monkeypatch.setattr(bundle, "commit", lambda: "abc")
+    monkeypatch.setattr(bundle, "pycuda", fetched)
+    output = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["bundle.py", "--output", str(output), "--no-tensorrt-rtx", *words])
+    assert bundle.main() == 0
+    items = {item.name: item for item in pieces.read_manifest(output)[0]}
+    assert ("pycuda" in items) != bool(words)
+    if not words:
+        assert not items["pycuda"].needed
+        pieces.unpack(items["pycuda"], output, tmp_path / "there")
+        assert (tmp_path / "there" / "pycuda" / "pycuda-1.tar.gz").read_text() == "3.12"
+
+
 def test_scripts_of_the_bundle_stand_alone() -> None:
     """Outside of the tree, where nothing is installed: Python alone."""
     code = "import run_bundle, sys; print([m for m in sys.modules if m.split('.')[0] in ('numpy', 'bnn_deploy')])"
@@ -229,11 +253,12 @@ def test_what_a_stage_writes_is_part_of_the_report(tmp_path: Path) -> None:
 def test_stages_on_a_gpu_and_dry(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "a.whl").touch()
+    (tmp_path / "pycuda").mkdir()
     on_gpu = stages.stages(stages.Workplace(tmp_path))
     assert tuple(stage.name for stage in on_gpu) == stages.NAMES
     dry = stages.stages(stages.Workplace(tmp_path, dry=True))
     assert tuple(stage.name for stage in dry) == tuple(
-        name for name in stages.NAMES if name not in ("wheels", "tensorrt", "sanitizer")
+        name for name in stages.NAMES if name not in ("wheels", "tensorrt", "sanitizer", "pycuda")
     )
     assert all("_host.so" in str(word) for stage in dry for word in stage.command if str(word).endswith(".so"))
     assert not any("_host.so" in str(word) for stage in on_gpu for word in stage.command)
@@ -254,8 +279,21 @@ def test_packages_that_are_on_the_path_stay_there(tmp_path: Path, monkeypatch: p
 
 def test_a_hang_before_the_figures_leaves_time_for_them(tmp_path: Path) -> None:
     """Ten minutes: whichever of the first stages takes all that it may, the next ones begin."""
-    before = [stage.seconds for stage in stages.stages(stages.Workplace(tmp_path)) if not stage.minutes]
-    assert max(before[:-1]) <= 150
+    (tmp_path / "pycuda").mkdir()
+    found = {stage.name: stage.seconds for stage in stages.stages(stages.Workplace(tmp_path))}
+    before = list(found)[: list(found).index("bench")]
+    assert before and max(found[name] for name in before) <= 150
+    assert list(found)[-1] == "pycuda", "what a machine can do without takes no time from the others"
+
+
+def test_what_the_machine_lacks_is_no_failure(tmp_path: Path) -> None:
+    found = outcome(f"print('not available: this'); raise SystemExit({stages.NOT_AVAILABLE})", tmp_path)
+    assert (found["status"], found["last_line"]) == ("not available", "not available: this")
+    report = run_bundle.Report(tmp_path, tmp_path / "out")
+    for status, well in (("not available", True), ("failed", False), ("timed out", False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run_bundle, "run_stage", lambda *_, made=status: {"status": made, "last_line": ""})
+            assert report.run(stages.Stage("try", [], 1), stages.Workplace(tmp_path), 60) == well
 
 
 # ---- whole networks
