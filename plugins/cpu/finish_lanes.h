@@ -3,7 +3,7 @@
 //
 // `Lanes::look_up<true>` is the quick way to take a vector's values out of a row of the border table, where that has no
 // more than kFewClasses entries in use. What it needs of the row and of the vector's classes is made by
-// `Lanes::table_row` and `Lanes::classes`, once for all that they are used for.
+// `Lanes::border_row` and `Lanes::classes`, once for all that they are used for.
 //
 // Included by files that are compiled for different instruction sets, each with a Lanes type of its own in an unnamed
 // namespace: no function in here is shared between them.
@@ -20,7 +20,7 @@ struct Channel {
   using Floats = decltype(Lanes::set(0.0f));
   Floats scale, bias, slope, shift, lower, upper;
   const int32_t* counts;
-  decltype(Lanes::table_row(static_cast<const float*>(nullptr))) row;
+  decltype(Lanes::border_row(static_cast<const float*>(nullptr))) row;
   const Value* residual;
   Value* y;
   uint32_t bit;
@@ -36,7 +36,7 @@ struct Channel {
             kPack ? Lanes::set(e.lower[o]) : none,
             kPack ? Lanes::set(e.upper[o]) : none,
             t.counts + index * kMostTilePixels,
-            Lanes::table_row(t.float_table + o * t.table_stride),
+            Lanes::border_row(t.float_table + o * t.table_stride),
             kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr,
             static_cast<Value*>(t.y) + o * t.plane_stride,
             uint32_t{1} << (o % 32)};
@@ -98,12 +98,14 @@ void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
 template <class Lanes, bool kFew>
 void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
   const auto multiplier = Lanes::set(t.multiplier);
+  decltype(Lanes::border_row(t.table)) rows[kBlockOutputs];
+  for (int i = 0; i < t.outputs; ++i) rows[i] = Lanes::border_row(t.table + (t.first_output + i) * t.table_stride);
   for (int p = 0; p < t.pixels; p += Lanes::kWidth) {
     auto words = Lanes::load(t.words + p);
     const auto classes = Lanes::classes(t.class_of_pixel + p);
     for (int i = 0; i < t.outputs; ++i) {
       const int64_t o = t.first_output + i;
-      const auto base = Lanes::template look_up<kFew>(Lanes::table_row(t.table + o * t.table_stride), classes);
+      const auto base = Lanes::template look_up<kFew>(rows[i], classes);
       const auto counts = Lanes::load(t.counts + i * kMostTilePixels + p);
       const auto accumulator = Lanes::add(base, Lanes::multiply(multiplier, counts));
       const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);

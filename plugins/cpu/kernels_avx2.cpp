@@ -56,7 +56,7 @@ struct Avx2Lanes {
   // A permutation reaches eight entries, and gives the ninth class the first one's: what the two differ in makes it
   // good.
   template <class Value>
-  struct TableRow {
+  struct BorderRow {
     const Value* values;
     __m256i ninth;
   };
@@ -64,7 +64,7 @@ struct Avx2Lanes {
     __m256i index, is_ninth;
   };
   template <class Value>
-  static TableRow<Value> table_row(const Value* values) {
+  static BorderRow<Value> border_row(const Value* values) {
     int32_t first, ninth;
     std::memcpy(&first, values, sizeof first);
     std::memcpy(&ninth, values + 8, sizeof ninth);
@@ -75,14 +75,14 @@ struct Avx2Lanes {
     return {index, _mm256_cmpeq_epi32(index, _mm256_set1_epi32(8))};
   }
   template <bool kFew>
-  static __m256i look_up(const TableRow<int32_t>& row, const Classes& classes) {
+  static __m256i look_up(const BorderRow<int32_t>& row, const Classes& classes) {
     if constexpr (!kFew) return _mm256_i32gather_epi32(row.values, classes.index, 4);
     const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.values));
     const __m256i found = _mm256_permutevar8x32_epi32(eight, classes.index);
     return _mm256_xor_si256(found, _mm256_and_si256(classes.is_ninth, row.ninth));
   }
   template <bool kFew>
-  static __m256 look_up(const TableRow<float>& row, const Classes& classes) {
+  static __m256 look_up(const BorderRow<float>& row, const Classes& classes) {
     if constexpr (!kFew) return _mm256_i32gather_ps(row.values, classes.index, 4);
     const __m256 found = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row.values), classes.index);
     return _mm256_xor_ps(found, _mm256_castsi256_ps(_mm256_and_si256(classes.is_ninth, row.ninth)));

@@ -48,8 +48,8 @@ struct NeonLanes {
   }
   static int32x4_t set(int32_t value) { return vdupq_n_s32(value); }
   static float32x4_t set(float value) { return vdupq_n_f32(value); }
-  static const int32_t* table_row(const int32_t* values) { return values; }
-  static const float* table_row(const float* values) { return values; }
+  static const int32_t* border_row(const int32_t* values) { return values; }
+  static const float* border_row(const float* values) { return values; }
   static int32x4_t classes(const int32_t* p) { return load(p); }
   template <bool>
   static int32x4_t look_up(const int32_t* table, int32x4_t index) {
