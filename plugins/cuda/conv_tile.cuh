@@ -34,8 +34,6 @@ class ConvTile {
         plan_(plan),
         weights_(shared_memory()),
         halo_(weights_.at<uint32_t>(plan.halo_at)),
-        sums_(weights_.at<int>(plan.sums_at)),
-        steps_(weights_.at<int>(plan.steps_at)),
         warp_(thread_index() / kWarpThreads),
         group_(thread_index() % kWarpThreads / 4),
         part_(thread_index() % 4),
@@ -43,9 +41,8 @@ class ConvTile {
 
   // The weights stay where they are while the block goes from tile to tile.
   BNN_DEVICE void run() {
-    const PackedOperands<Product, kRowTiles, kColumnTiles, kThreads> packed(task_, plan_, weights_, halo_, sums_,
-                                                                            steps_);
-    const WidenedOperands<kRowTiles, kColumnTiles, kThreads> wide(task_, plan_, weights_, halo_, steps_);
+    const PackedOperands<Product, kRowTiles, kColumnTiles, kThreads> packed(task_, plan_);
+    const WidenedOperands<kRowTiles, kColumnTiles, kThreads> wide(task_, plan_);
     if (widened()) {
       wide.fill_weights(first_output_);
       wide.fill_steps();
@@ -268,7 +265,6 @@ class ConvTile {
   const ConvTask& task_;
   const TilePlan& plan_;
   const Shared<uint32_t> weights_, halo_;
-  const Shared<int> sums_, steps_;
   const int warp_, group_, part_, first_output_;
   int windows_[kRowTiles][2];
   int counts_[kRowTiles][kColumnTiles][4];

@@ -13,14 +13,13 @@ namespace bnn::cuda {
 template <class Product, int kRowTiles, int kColumnTiles, int kThreads>
 class PackedOperands {
  public:
-  BNN_DEVICE PackedOperands(const ConvTask& task, const TilePlan& plan, const Shared<uint32_t>& weights,
-                            const Shared<uint32_t>& halo, const Shared<int>& sums, const Shared<int>& steps)
+  BNN_DEVICE PackedOperands(const ConvTask& task, const TilePlan& plan)
       : task_(task),
         plan_(plan),
-        weights_(weights),
-        halo_(halo),
-        sums_(sums),
-        steps_(steps),
+        weights_(shared_memory()),
+        halo_(weights_.at<uint32_t>(plan.halo_at)),
+        sums_(weights_.at<int>(plan.sums_at)),
+        steps_(weights_.at<int>(plan.steps_at)),
         group_(thread_index() % kWarpThreads / 4),
         part_(thread_index() % 4) {}
 
@@ -42,8 +41,7 @@ class PackedOperands {
   BNN_DEVICE void fill_steps() const {
     for (int i = thread_index(); i < plan_.steps * 4; i += kThreads) {
       const int tap = 2 * i / plan_.tap_words, word = 2 * i % plan_.tap_words;
-      const int row = tap / task_.kernel_width * task_.dilation_y, column = tap % task_.kernel_width * task_.dilation_x;
-      steps_.store(i, tap < task_.taps() ? (row * plan_.halo_columns + column) * plan_.pixel_words + word : -1);
+      steps_.store(i, tap < task_.taps() ? pixel_of_tap(task_, plan_, tap) * plan_.pixel_words + word : -1);
     }
   }
 
@@ -68,8 +66,7 @@ class PackedOperands {
       for (int half = 0; half < 2; ++half) {
         int sum = 0;
         for (int tap = part_; tap < task_.taps(); tap += 4)
-          sum += sums_.load(windows[m][half] + tap / task_.kernel_width * task_.dilation_y * plan_.halo_columns +
-                            tap % task_.kernel_width * task_.dilation_x);
+          sum += sums_.load(windows[m][half] + pixel_of_tap(task_, plan_, tap));
         sum += shuffle_xor(sum, 1);
         sum += shuffle_xor(sum, 2);
         if (Product::kSumInCount == 0) {

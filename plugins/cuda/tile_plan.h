@@ -46,6 +46,11 @@ struct TilePlan {
   constexpr int tiles() const { return bands * tiles_of_band; }
 };
 
+// The halo pixel of a tap, counted from that of the window's first one.
+constexpr int pixel_of_tap(const ConvTask& task, const TilePlan& plan, int tap) {
+  return tap / task.kernel_width * task.dilation_y * plan.halo_columns + tap % task.kernel_width * task.dilation_x;
+}
+
 // The plan for a tile of this size; false where shared memory does not hold even a narrow band, or a size is too large.
 bool plan_tiles(const ConvTask& task, const TileSize& tile, const Device& device, TilePlan& plan);
 

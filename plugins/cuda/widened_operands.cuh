@@ -23,9 +23,12 @@ BNN_DEVICE uint32_t widen_to_sign(uint32_t word, int i) { return (word << (7 - i
 template <int kRowTiles, int kColumnTiles, int kThreads>
 class WidenedOperands {
  public:
-  BNN_DEVICE WidenedOperands(const ConvTask& task, const TilePlan& plan, const Shared<uint32_t>& weights,
-                             const Shared<uint32_t>& halo, const Shared<int>& steps)
-      : task_(task), plan_(plan), weights_(weights), halo_(halo), steps_(steps) {}
+  BNN_DEVICE WidenedOperands(const ConvTask& task, const TilePlan& plan)
+      : task_(task),
+        plan_(plan),
+        weights_(shared_memory()),
+        halo_(weights_.at<uint32_t>(plan.halo_at)),
+        steps_(weights_.at<int>(plan.steps_at)) {}
 
   // Behind the last output there is anything; behind the last word of a tap too, for A has zeros there.
   BNN_DEVICE void fill_weights(int first_output) const {
@@ -50,8 +53,7 @@ class WidenedOperands {
   BNN_DEVICE void fill_steps() const {
     for (int step = thread_index(); step < plan_.steps; step += kThreads) {
       const int tap = 2 * step / plan_.tap_words, word = 2 * step % plan_.tap_words;
-      const int row = tap / task_.kernel_width * task_.dilation_y, column = tap % task_.kernel_width * task_.dilation_x;
-      steps_.store(step, (row * plan_.halo_columns + column) * plan_.pixel_words + word * kWidenedWord);
+      steps_.store(step, pixel_of_tap(task_, plan_, tap) * plan_.pixel_words + word * kWidenedWord);
     }
   }
 

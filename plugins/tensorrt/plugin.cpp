@@ -113,7 +113,7 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* inputs, int32_t i
     }
     const cuda::ConvTask task = layer_task(operator_, attributes_, largest.data());
     cuda::TilePlan plan;
-    const bool tiles = border_table_bytes(operator_, attributes_, largest[1].dims) > 0;
+    const bool tiles = cuda::border_table_bytes(task) > 0;
     for (int kernel = 0; tiles && kernel < cuda::kTileCount; ++kernel)
       if (plan_tiles(task, cuda::kTiles[kernel], cuda::device_info().sizes, plan))
         tactics_[tactic_count_++] = kernel + 1;
@@ -163,7 +163,7 @@ int32_t Plugin::enqueue(const PluginTensorDesc* input_descs, const PluginTensorD
     if (operator_.layer == Layer::kPack)
       run_pack(operator_, attributes_, run);
     else if (operator_.layer == Layer::kMaxPool)
-      run_max_pool(attributes_, run);
+      run_max_pool(operator_, attributes_, run);
     else
       run_layer(input_descs, run, workspace);
     return 0;
@@ -175,11 +175,11 @@ void Plugin::run_layer(const PluginTensorDesc* inputs, const Run& run, void* wor
   set_pointers(operator_, attributes_, run, task);
   const cuda::Device& device = cuda::device_info().sizes;
   cuda::TilePlan plan;
-  int kernel = tactic_ - 1;
+  int kernel = tactic_ - 1;  // kChooseKernel where TensorRT chose none
   // A tile that was timed for one size of a profile need not fit another one.
-  const bool too_large =
-      tactic_ != 0 && kernel < cuda::kTileCount && !plan_tiles(task, cuda::kTiles[kernel], device, plan);
-  if (tactic_ == 0 || too_large) kernel = cuda::chosen_kernel(task, device);
+  if (kernel == cuda::kChooseKernel ||
+      (kernel < cuda::kTileCount && !plan_tiles(task, cuda::kTiles[kernel], device, plan)))
+    kernel = cuda::chosen_kernel(task, device);
   if (kernel < cuda::kTileCount && cuda::border_table_bytes(task) > 0)
     task.border = border_table(task, workspace, run.stream);
   if (!task.border) kernel = cuda::kPopcountKernel;

@@ -100,13 +100,9 @@ void run_pack(const Operator& op, const Attributes& a, const Run& run) {
   cuda::pack(task, run.stream);
 }
 
-void run_max_pool(const Attributes& a, const Run& run) {
-  ConvAttributes window;
-  window.channels = a.channels;
-  for (int i = 0; i < 2; ++i) window.strides[i] = a.strides[i];
-  for (int i = 0; i < 4; ++i) window.pads[i] = a.pads[i];
+void run_max_pool(const Operator& op, const Attributes& a, const Run& run) {
   const int64_t kernel[2] = {a.kernel_shape[0], a.kernel_shape[1]};
-  cuda::MaxPoolTask task = cuda::max_pool_task(window, kernel, to_dims(run.input_descs[0].dims));
+  cuda::MaxPoolTask task = cuda::max_pool_task(conv_attributes(op, a), kernel, to_dims(run.input_descs[0].dims));
   task.packed = static_cast<const int32_t*>(run.inputs[0]);
   task.flip = static_cast<const int32_t*>(run.inputs[1]);
   task.out = static_cast<int32_t*>(run.outputs[0]);

@@ -29,6 +29,6 @@ size_t border_table_bytes(const Operator& op, const Attributes& attributes, cons
 void set_pointers(const Operator& op, const Attributes& attributes, const Run& run, cuda::ConvTask& task);
 
 void run_pack(const Operator& op, const Attributes& attributes, const Run& run);
-void run_max_pool(const Attributes& attributes, const Run& run);
+void run_max_pool(const Operator& op, const Attributes& attributes, const Run& run);
 
 }  // namespace bnn::tensorrt

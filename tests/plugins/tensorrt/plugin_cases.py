@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from conv_cases import EDGES, finish, packed_within, round_to, with_edges
+from conv_cases import EDGES, VALUES, finish, packed_within, round_to, with_edges
+from driver import Conv2d
 from numpy.typing import NDArray
 from onnx import helper
 from plugin_host import Tensor
@@ -30,7 +31,6 @@ PACKS = (*opset.PACK_OPS.values(), opset.PACK_INTERVAL)
 WEIGHTED = tuple(op for op in OPS if op in opset.WEIGHT_OPS)
 CONVOLUTIONS = tuple(op for op in WEIGHTED if "Linear" not in op)
 ELEMENT = {np.dtype(name): helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in ("f2", "f4", "i4")}
-VALUES = {Levels.BIPOLAR: (-1, 1), Levels.UNIPOLAR: (0, 1), Levels.TERNARY: (-1, 0, 1)}
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,8 @@ class Sizes:
 
     def places(self) -> tuple[int, int]:
         """H', W'."""
-        sizes = [
-            (self.image[i] + self.pads[i] + self.pads[i + 2] - self.dilations[i] * (self.kernel[i] - 1) - 1)
-            // self.strides[i]
-            + 1
-            for i in range(2)
-        ]
-        return sizes[0], sizes[1]
+        layer = Conv2d(self.channels, strides=self.strides, pads=self.pads, dilations=self.dilations)
+        return layer.out_size((0, *self.image, 0), (0, *self.kernel, 0))
 
 
 # Nothing square, nothing by default, everything ragged.
