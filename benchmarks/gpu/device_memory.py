@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,8 +16,6 @@ import onnx
 from node_reference import NodeReference
 from plugin_modules import LINEAR, Tensor
 from slots import Array, driver
-
-CHECKED = 2  # images of a batch: the first and the last
 
 
 class Memory(Protocol):
@@ -71,17 +68,14 @@ class LibraryMemory:
 
     Args:
         memory: What everything is allocated in, and released with.
-        library: What it is memory of.
         reference: Computes float nodes.
         constants: Of the network.
     """
 
     floats = ""
 
-    def __init__(
-        self, memory: driver.Memory, library: driver.Library, reference: NodeReference, constants: Mapping[str, Array]
-    ) -> None:
-        self._memory, self._library, self._reference, self._constants = memory, library, reference, constants
+    def __init__(self, memory: driver.Memory, reference: NodeReference, constants: Mapping[str, Array]) -> None:
+        self._memory, self._reference, self._constants = memory, reference, constants
         self._written: dict[str, Stored] = {}
         self._batch = 1
 
@@ -126,9 +120,7 @@ class LibraryMemory:
 
     def spoil(self, handle: Stored) -> None:
         size = int(np.prod(handle.tensor.shape)) * np.dtype(handle.tensor.dtype).itemsize
-        poison = np.full(size, driver.POISON, np.uint8)
-        to, source = ctypes.c_void_p(handle.address), ctypes.c_void_p(poison.ctypes.data)
-        self._library.call("bnn_cuda_copy_to", to, source, ctypes.c_size_t(size))
+        self._memory.write(np.full(size, driver.POISON, np.uint8), handle.address)
 
     def read(self, handle: Stored) -> Array:
         batch = handle.tensor.shape[0]

@@ -44,7 +44,7 @@ class DeviceNetwork:
 
     Args:
         model: Deploy-level ops, or standard ones alone.
-        plugins: The plugin library; None where the network has no node of ours.
+        plugins: The plugin library.
         memory: Where its tensors lie.
         constants: Of the network.
         feeds: Input name -> array of the whole batch.
@@ -56,20 +56,20 @@ class DeviceNetwork:
     def __init__(
         self,
         model: onnx.ModelProto,
-        plugins: PluginLibrary | None,
+        plugins: PluginLibrary,
         memory: Memory,
         constants: Mapping[str, Array],
         feeds: Mapping[str, Array],
     ) -> None:
         self._nodes, self._memory = list(model.graph.node), memory
-        served = set(plugins.ops()) if plugins is not None else set()
+        served = set(plugins.ops())
         for node in self._nodes:
             if node.domain == opset.DOMAIN and node.op_type not in served:
                 raise ValueError(f"{node.name} ({node.op_type}): there is no plugin for it")
         self._calls = {
             index: _Call(restored_plugin(plugins, node), len(node.input))
             for index, node in enumerate(self._nodes)
-            if plugins is not None and node.domain == opset.DOMAIN
+            if node.domain == opset.DOMAIN
         }
         self._given = {name: memory.constant(array) for name, array in constants.items()}
         self._given |= {name: memory.feed(array) for name, array in feeds.items()}

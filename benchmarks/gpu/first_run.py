@@ -60,8 +60,7 @@ def first_recording(library: Library) -> dict[str, Any]:
             library.call("bnn_cuda_pack", ctypes.byref(call), ctypes.c_void_p(stream))
 
         recording = GraphRecording(library, launch, 1, 100)
-        source, size = ctypes.c_void_p(packed.ctypes.data), ctypes.c_size_t(packed.nbytes)
-        library.call("bnn_cuda_copy_to", ctypes.c_void_p(call.packed), source, size)  # what ran before the recording
+        memory.write(packed, call.packed)  # over what the run before the recording packed
         run_us = 10 * recording.milliseconds()
         recording.close()
         memory.get(packed, call.packed)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from network_work import constants_of
+from node_reference import NodeReference
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from slots import Array
 
@@ -37,16 +40,30 @@ class Network:
     Attributes:
         name: That of the folder.
         model: Its float rest in float16.
-        twin32: The float twin, float32.
-        twin: The same in float16.
     """
 
     def __init__(self, folder: Path) -> None:
         bundle = read_golden(folder / "golden")
         self.name = folder.name
         self._case = next(case for case in bundle.cases if case.finite)
-        self.model, self.twin32 = in_float16(bundle.model), float_twin(bundle.model)
-        self.twin = in_float16(self.twin32)
+        self._deployed, self.model = bundle.model, in_float16(bundle.model)
+        self._references: dict[int, NodeReference] = {}
+
+    @cached_property
+    def twin32(self) -> onnx.ModelProto:
+        """The float twin, float32."""
+        return float_twin(self._deployed)
+
+    @cached_property
+    def twin(self) -> onnx.ModelProto:
+        """The float twin in float16."""
+        return in_float16(self.twin32)
+
+    def reference(self, model: onnx.ModelProto) -> NodeReference:
+        """What the nodes of `model`, or of `twin`, compute: the same for every contender and batch."""
+        if id(model) not in self._references:
+            self._references[id(model)] = NodeReference(model, constants_of(model))
+        return self._references[id(model)]
 
     def feeds(self, batch: int) -> dict[str, Array]:
         """The bundle's inputs again and again, until the batch is full."""

@@ -12,7 +12,7 @@ import onnx
 from device_memory import LibraryMemory, Memory
 from device_network import DeviceNetwork
 from measured_network import Network, WrongResult
-from network_work import constants_of, shapes_of
+from network_work import shapes_of
 from node_reference import NodeReference
 from plugin_modules import PluginLibrary
 from report import (
@@ -89,14 +89,14 @@ class Contenders:
     def _memory(self, constants: Mapping[str, Array], reference: NodeReference) -> Memory:
         held: driver.Memory = self._stack.enter_context(self._library.memory())
         if not self._torch:
-            return LibraryMemory(held, self._library, reference, constants)
+            return LibraryMemory(held, reference, constants)
         from torch_memory import TorchMemory
 
         return TorchMemory(constants, "cpu" if self._dry else DEVICE, held if self._dry else None)
 
     def _device_network(self, model: onnx.ModelProto) -> tuple[DeviceNetwork, NodeReference, Memory]:
-        constants = constants_of(model)
-        reference = NodeReference(model, constants)
+        reference = self._network.reference(model)
+        constants = reference.constants
         memory = self._memory(constants, reference)
         network = DeviceNetwork(model, self._plugins, memory, constants, self._feeds)
         self._stack.callback(network.close)

@@ -7,6 +7,7 @@ rounding of float16. So that a sign which rounding turned early in the network i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,18 +30,21 @@ class NodeReference:
     Args:
         model: The network.
         constants: Its constants.
+
+    Attributes:
+        constants: The same.
     """
 
     def __init__(self, model: onnx.ModelProto, constants: Mapping[str, Array]) -> None:
-        self._model, self._constants = model, constants
-        self._runners: dict[str, OrtSessionRunner] = {}
+        self._model, self.constants = model, constants
+        self._runners: dict[tuple[Any, ...], OrtSessionRunner] = {}
 
     def run(self, node: onnx.NodeProto, inputs: Mapping[str, Array]) -> list[Array]:
         """The outputs of a node. inputs: all of its inputs by name, constants too."""
-        key = node.output[0]
+        key = (node.output[0], *(array.dtype for array in inputs.values()))
         if key not in self._runners:
-            self._runners[key] = _runner(one_node_model(self._model, node, inputs, self._constants))
-        fed = {name: array for name, array in inputs.items() if name not in self._constants}
+            self._runners[key] = _runner(one_node_model(self._model, node, inputs, self.constants))
+        fed = {name: array for name, array in inputs.items() if name not in self.constants}
         found = self._runners[key].infer(fed)
         return [found[name] for name in node.output]
 
@@ -49,7 +53,7 @@ class NodeReference:
         wrong: list[str] = []
         for node in self._model.graph.node:
             inputs = {
-                name: self._constants[name] if name in self._constants else read(name) for name in node.input if name
+                name: self.constants[name] if name in self.constants else read(name) for name in node.input if name
             }
             for name, expected in zip(node.output, self.run(node, inputs), strict=True):
                 message = difference(read(name), expected, exact=node.domain == opset.DOMAIN)

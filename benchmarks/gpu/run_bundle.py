@@ -40,8 +40,9 @@ def keep(items: list[Item], here: Path, kept: Path) -> list[str]:
     kept.mkdir(parents=True, exist_ok=True)
     for item in items:
         absent = set(missing(item, kept))
-        for name in absent - set(missing(item, here)):
-            shutil.copyfile(here / name, kept / name)
+        if absent:
+            for name in absent - set(missing(item, here)):
+                shutil.copyfile(here / name, kept / name)
     return [name for item in items if item.needed for name in missing(item, kept)]
 
 
@@ -51,10 +52,9 @@ def unpack_all(items: list[Item], kept: Path, work: Path) -> dict[str, str]:
     for item in items:
         done = work / f".{item.name}.unpacked"
         mark = "".join(piece.sha256 for piece in item.pieces)
-        absent = missing(item, kept)
         if done.is_file() and done.read_text() == mark:
             found[item.name] = "unpacked"
-        elif absent:
+        elif absent := missing(item, kept):
             found[item.name] = f"{', '.join(absent)} missing"
         else:
             unpack(item, kept, work)

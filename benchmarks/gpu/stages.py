@@ -169,7 +169,7 @@ def run_stage(stage: Stage, place: Workplace, log: Path, seconds: float = float(
         `status`, which is `passed`, `failed`, `timed out` or `not available`; `seconds`, `last_line`; `rows`, the lines
         that are JSON objects; `files`, the content of the JSON files that it wrote.
     """
-    begin, start = time.monotonic(), log.stat().st_size if log.is_file() else 0
+    begin = time.monotonic()
     with log.open("ab") as out:
         seconds = min(seconds, stage.seconds)
         words = stage.words(seconds)
@@ -178,7 +178,7 @@ def run_stage(stage: Stage, place: Workplace, log: Path, seconds: float = float(
         said = out.tell()
         status = _run(words, {**place.environment(), **stage.variables}, place, seconds, out)
     with log.open("rb") as content:
-        content.seek(max(said, start))
+        content.seek(said)
         lines = [line for line in content.read().decode(errors="replace").splitlines() if line.strip()]
     files = sorted(stage.result.glob("*.json")) if stage.result is not None else []
     return {

@@ -319,13 +319,19 @@ class Memory:
         room = max(array.nbytes, 1)  # an empty array has an address too
         self._library.call("bnn_cuda_allocate", ctypes.c_size_t(room), ctypes.byref(address))
         self._stack.callback(self._library.call, "bnn_cuda_release", address)
-        self._library.call("bnn_cuda_copy_to", address, Pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes))
+        self.write(array, address.value or 0)
         return address.value or 0
 
     def poisoned(self, array: Array) -> int:
         """Room for `array`, which is filled with POISON here and there."""
         array.view(np.uint8)[...] = POISON
         return self.put(array)
+
+    def write(self, array: Array, address: int) -> None:
+        """Copies `array`, which is contiguous, to device memory."""
+        self._library.call(
+            "bnn_cuda_copy_to", Pointer(address), Pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+        )
 
     def get(self, array: Array, address: int) -> None:
         """Copies device memory into `array`."""

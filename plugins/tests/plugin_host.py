@@ -265,18 +265,15 @@ class Plugin:
         """
         described = [self._described(array, (formats or {}).get(i, LINEAR)) for i, array in enumerate(inputs)]
         tensors = [*described, *outputs]
-        raw = _tensors(tensors)
         made = [np.empty(_stored(tensor), tensor.dtype) for tensor in outputs]
-        for i, array in enumerate(inputs):
-            raw[i].data = addresses[i] if addresses and i in addresses else memory.put(array)
-        for i, array in enumerate(made, start=len(inputs)):
-            raw[i].data = memory.poisoned(array)
+        given = [addresses[i] if addresses and i in addresses else memory.put(array) for i, array in enumerate(inputs)]
+        written = [memory.poisoned(array) for array in made]
         self.set_tactic(tactic)
         self.shapes_changed(tensors, len(inputs))
         workspace = memory.poisoned(np.empty(max(self.workspace(tensors, len(inputs)), 256), np.uint8))
-        self._check(self._host.host_run(self._handle, raw, len(inputs), len(outputs), ctypes.c_void_p(workspace), None))
-        for i, array in enumerate(made, start=len(inputs)):
-            memory.get(array, raw[i].data)
+        self.enqueue(tensors, [*given, *written], len(inputs), workspace, None)
+        for array, address in zip(made, written, strict=True):
+            memory.get(array, address)
         return made
 
     def enqueue(

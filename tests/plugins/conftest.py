@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,42 @@ class Toolbox:
 @pytest.fixture(scope="session")
 def toolbox() -> type[Toolbox]:
     return Toolbox
+
+
+class FakeGraph:
+    """A CUDA graph of PyTorch, without a GPU: what is captured runs at once."""
+
+    replays = 0
+
+    def replay(self) -> None:
+        FakeGraph.replays += 1
+
+    def reset(self) -> None: ...
+
+
+class FakeEvent:
+    """A CUDA event of PyTorch, likewise."""
+
+    def __init__(self, enable_timing: bool) -> None: ...
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, other: FakeEvent) -> float:
+        return 4.0
+
+
+@pytest.fixture
+def fake_graphs(monkeypatch: pytest.MonkeyPatch) -> type[FakeGraph]:
+    """What records and times in PyTorch, replaced; the class that counts the replays."""
+    import torch
+
+    for name, fake in {"CUDAGraph": FakeGraph, "Event": FakeEvent, "graph": nullcontext}.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    return FakeGraph
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "benchmarks" / "gpu"
 HOST_PLUGIN = ROOT / "build" / "plugins" / "tensorrt" / "libbnn_deploy_tensorrt_host.so"
 HOST_LIBRARY = ROOT / "build" / "plugins" / "cuda" / "host" / "libbnn_deploy_cuda_host.so"
-sys.path.append(str(GPU))
+sys.path += [str(GPU), str(ROOT / "tests" / "plugins" / "cuda")]
 
 import first_run as first_run_module  # noqa: E402
 import floors  # noqa: E402
@@ -29,6 +28,7 @@ import report  # noqa: E402
 import slots  # noqa: E402
 import torch_peers  # noqa: E402
 import turns  # noqa: E402
+from cuda_builds import built  # noqa: E402
 from our_layers import OurLayer  # noqa: E402
 
 LAYER = floors.Layer(64, 32, 6)
@@ -46,12 +46,7 @@ MEASURED = {
 @pytest.fixture
 def library() -> slots.Library:
     """The kernels in the host executor. Where the checks run they must have been built."""
-    if not HOST_LIBRARY.is_file():
-        message = "the host executor's library is not built; make plugins"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return slots.Library(HOST_LIBRARY)
+    return slots.Library(built(HOST_LIBRARY, "the host executor's library"))
 
 
 # ---- floors
@@ -209,25 +204,7 @@ def test_wrong_kernels_are_named(library: slots.Library, monkeypatch: pytest.Mon
     }
 
 
-class FakeGraph:
-    """Of PyTorch, without a GPU."""
-
-    def replay(self) -> None: ...
-
-    def reset(self) -> None: ...
-
-
-class FakeEvent:
-    def __init__(self, enable_timing: bool) -> None: ...
-
-    def record(self) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def elapsed_time(self, other: FakeEvent) -> float:
-        return 4.0
-
-
+@pytest.mark.usefixtures("fake_graphs")
 def test_peers_run_the_same_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, with what is of the GPU alone replaced."""
     import torch
@@ -241,10 +218,6 @@ def test_peers_run_the_same_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch_peers, "DEVICE", "cpu")
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", fused)
-    for name, fake in {"CUDAGraph": FakeGraph, "Event": FakeEvent, "graph": nullcontext}.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    for name in ("synchronize", "empty_cache"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
     layer = floors.Layer(64, 32, 6, stride=2)
     made = {name: make() for name, make in torch_peers.peers(layer, 8, 100_000, cold=True).items()}
     assert tuple(made) == report.PEERS

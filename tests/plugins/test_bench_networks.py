@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
@@ -19,7 +18,7 @@ from onnx import helper
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "build" / "plugins" / "tensorrt" / "libbnn_deploy_tensorrt_host.so"
-sys.path.append(str(ROOT / "benchmarks" / "gpu"))
+sys.path += [str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests" / "plugins" / "cuda")]
 
 import network_contenders  # noqa: E402
 import network_engines  # noqa: E402
@@ -30,6 +29,7 @@ import parts  # noqa: E402
 import report  # noqa: E402
 import torch_ops  # noqa: E402
 import torch_peers  # noqa: E402
+from cuda_builds import built  # noqa: E402
 from floors import Ceilings  # noqa: E402
 from measured_network import Network  # noqa: E402
 from network_contenders import Contenders  # noqa: E402
@@ -47,12 +47,7 @@ BATCH = 2
 @pytest.fixture
 def library() -> Library:
     """The plugin with its kernels in the host executor. Where the checks run it must have been built."""
-    if not PLUGIN.is_file():
-        message = "the TensorRT plugin is not built; make plugins"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return Library(PLUGIN)
+    return Library(built(PLUGIN, "the TensorRT plugin"))
 
 
 @pytest.fixture
@@ -150,28 +145,6 @@ def test_an_operator_that_is_missing_is_said(network: Any, contenders: Any, monk
     assert "Conv is not among the operators" in made.failures[report.OURS]
 
 
-class FakeGraph:
-    """Of PyTorch, without a GPU: what is captured runs at once."""
-
-    replays = 0
-
-    def replay(self) -> None:
-        FakeGraph.replays += 1
-
-    def reset(self) -> None: ...
-
-
-class FakeEvent:
-    def __init__(self, enable_timing: bool) -> None: ...
-
-    def record(self) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def elapsed_time(self, other: FakeEvent) -> float:
-        return 4.0
-
-
 class Replayed(torch_peers.TorchRecording):
     """A replay runs what was recorded."""
 
@@ -185,12 +158,8 @@ class Replayed(torch_peers.TorchRecording):
 
 
 @pytest.fixture
-def no_cuda(monkeypatch: pytest.MonkeyPatch, library: Library) -> Iterator[None]:
+def no_cuda(fake_graphs: Any, monkeypatch: pytest.MonkeyPatch, library: Library) -> Iterator[None]:
     """What is of the GPU alone replaced; tensors lie where the host executor finds them."""
-    for name, fake in {"CUDAGraph": FakeGraph, "Event": FakeEvent, "graph": nullcontext}.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    for name in ("synchronize", "empty_cache"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
     monkeypatch.setattr(network_contenders, "TorchRecording", Replayed)
     for module in (network_contenders, network_engines):
         monkeypatch.setattr(module, "DEVICE", "cpu")
@@ -200,12 +169,12 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch, library: Library) -> Iterator[None]
 
 
 @pytest.mark.usefixtures("no_cuda")
-def test_as_on_a_gpu(network: Any, contenders: Any) -> None:
-    before = FakeGraph.replays
+def test_as_on_a_gpu(network: Any, contenders: Any, fake_graphs: Any) -> None:
+    before = fake_graphs.replays
     made = contenders(network("Residual"), dry_run=False)
     found = made.all()
     assert made.failures == {} and set(found) == IN_TORCH
-    assert FakeGraph.replays == before + 6, "each of the three that are checked is replayed before"
+    assert fake_graphs.replays == before + 6, "each of the three that are checked is replayed before"
     for one in found.values():
         recording = one.record(3)
         assert recording.milliseconds() == 4.0
@@ -215,7 +184,7 @@ def test_as_on_a_gpu(network: Any, contenders: Any) -> None:
 def test_launches_are_counted_where_something_can(
     network: Any, contenders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Kept(FakeGraph):
+    class Kept:
         def __init__(self, keep_graph: bool) -> None:
             assert keep_graph
 
