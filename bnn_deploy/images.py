@@ -54,6 +54,11 @@ def load_image(
     return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
 
 
+def images_below(folder: Path) -> list[Path]:
+    """Every image in a folder or anywhere below it, by suffix, in the order of their paths."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
 def _fit(image: Image.Image, height: int, width: int) -> Image.Image:
     if image.height > height or image.width > width:
         scale = max(height / image.height, width / image.width)

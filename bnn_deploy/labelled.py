@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from bnn_deploy import digits
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_image
-from bnn_deploy.images import SUFFIXES
+from bnn_deploy.images import SUFFIXES, images_below
 
 LABEL_FILES = ("labels.csv", "labels.json")
 
@@ -146,7 +146,7 @@ def _read_subfolders(folder: Path, classes: Sequence[str] | None) -> list[tuple[
     for subfolder in subfolders:
         if classes is not None and subfolder.name not in classes:
             raise InputRefused(str(subfolder), "a folder of no class in the list", f"one of {len(classes)} names")
-        images = sorted(path for path in subfolder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        images = images_below(subfolder)
         if not images:
             raise InputRefused(
                 str(subfolder), "no image in it", f"files that end in {', '.join(SUFFIXES)}", "remove the folder"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bnn_deploy import digits
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_feeds, read_image
-from bnn_deploy.images import SUFFIXES
+from bnn_deploy.images import SUFFIXES, images_below
 from bnn_deploy.loading import LoadedModel
 from bnn_deploy.parity.harness import precision_of
 from bnn_deploy.parity.inputs import (
@@ -111,7 +111,7 @@ def _usual_case(request: ParityRequest, loaded: LoadedModel, shapes: dict[str, S
 
 def _image_cases(request: ParityRequest, model: onnx.ModelProto, folder: str, most: int) -> Iterator[InputCase]:
     """The images of a folder, as many at a time as the file's batch is fixed to, else at most `most`."""
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = images_below(Path(folder))
     if not paths:
         raise InputRefused(f"--images {folder}", "no image in it", f"files that end in {', '.join(SUFFIXES)}")
     (value, *others) = model.graph.input

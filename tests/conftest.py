@@ -145,6 +145,24 @@ def deployed(networks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
+def sums() -> Callable[[Any], Any]:
+    """The accumulators of a layer, by PyTorch in float64."""
+    import torch
+    import torch.nn.functional as F
+
+    def sums(layer: Any) -> Any:
+        x, weight = torch.from_numpy(layer.x).double(), torch.from_numpy(layer.weight).double()
+        if layer.geometry is None:
+            return (x @ weight.T).numpy()
+        top, left, bottom, right = layer.geometry.pads
+        framed = F.pad(x, (left, right, top, bottom), value=layer.geometry.pad_value)
+        geometry = layer.geometry
+        return F.conv2d(framed, weight, None, geometry.strides, 0, geometry.dilations, geometry.group).numpy()
+
+    return sums
+
+
+@pytest.fixture
 def golden(tmp_path: Path) -> Callable[..., Path]:
     """Writes a golden bundle of an exported network, or of a changed copy of the file, and returns its folder."""
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.images import SUFFIXES, load_image
+from bnn_deploy.images import SUFFIXES, images_below, load_image
 
 ONE = {"mean": (0.0,), "deviation": (1 / 255,)}  # grey values as they are
 
@@ -125,3 +125,11 @@ def test_a_damaged_image_is_read_or_refused(suffix: str, tmp_path: Path) -> None
                 assert load_image(path, (3, 8, 8), **ONE).shape == (1, 3, 8, 8)
             except InputRefused as refused:
                 assert str(path) in str(refused)
+
+
+def test_images_below_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "b" / "folder.png").mkdir(parents=True)
+    for name in ("c.PNG", "b/a.jpeg", "b/folder.png/x.bmp", "a.txt"):
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in images_below(tmp_path)]
+    assert found == ["b/a.jpeg", "b/folder.png/x.bmp", "c.PNG"]

@@ -25,6 +25,7 @@ from bnn_deploy.parity.compare import shaped
 from bnn_deploy.parity.instrument import observed
 from bnn_deploy.parity.points import PackPoint
 from bnn_deploy.parity.results import ProbeResult
+from bnn_deploy.parity.twins import attributes_of
 from bnn_deploy.runners.base import Runner
 
 Values = NDArray[np.float32]
@@ -157,7 +158,7 @@ def _through_convolution(
     """A call for each kind of value: z = 0 * accumulator + value + 0, slope 1, shift 0."""
     values = probe_values(point)
     outputs, kernel_height, kernel_width = weights[node.input[1]].dims[:3]
-    attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    attributes = attributes_of(node)
     height, width = (
         attributes["dilations"][axis] * (size - 1) + 1 + 2 * attributes["strides"][axis]
         for axis, size in enumerate((kernel_height, kernel_width))

@@ -31,6 +31,7 @@ from bnn_deploy.parity.twins import (
     add_wide_twin,
     attributes_of,
     element_types,
+    layer_names,
     rounds_behind_bits,
     wide_name,
 )
@@ -214,13 +215,13 @@ def _is_at_zero(bounds: tuple[NDArray[Any], NDArray[Any]] | None, threshold: NDA
 
 def _layer_point(model: onnx.ModelProto, node: onnx.NodeProto, pack: str) -> LayerPoint:
     attributes = attributes_of(node)
-    names = _metadata(node).get(opset.LAYER_NAMES, node.name).split(",")
+    names = tuple(layer_names(node))
     epilogue = opset.EPILOGUES.get(opset.float32_op(node.op_type), opset.Epilogue())
     bits_only = node.op_type in _BITS
     operands = {} if bits_only else dict(zip(("scale", "bias", *epilogue.operands), node.input[2:], strict=True))
     clip = (attributes.get("clip_low", -np.inf), attributes.get("clip_high", np.inf))
     output = "" if bits_only else node.output[0]
-    return LayerPoint(tuple(names), pack, add_accumulator_twin(model, node), output, epilogue, operands, clip)
+    return LayerPoint(names, pack, add_accumulator_twin(model, node), output, epilogue, operands, clip)
 
 
 def _is_linear(node: onnx.NodeProto) -> bool:

@@ -137,9 +137,12 @@ def forced_bits(point: PackPoint, variant: Instrumented, records: Mapping[str, L
     """The bits that the reference network fed to the layers behind a binarisation."""
     layer = next(layer for layer in variant.layers if layer.pack == point.name)
     record = records[layer.names[0]]
-    values = record.x.astype(np.int8)
-    rows = np.moveaxis(values, 1, -1) if record.geometry is not None else values.reshape(-1, values.shape[-1])
-    return bits.pack_levels(rows, point.levels)
+    return bits.pack_levels(rows_of(record.x.astype(np.int8), record), point.levels)
+
+
+def rows_of(values: NDArray[Any], record: LayerRecord) -> NDArray[Any]:
+    """What a layer reads, channels last. values: of the shape of its x -> [N, H, W, C] or [rows, C]."""
+    return np.moveaxis(values, 1, -1) if record.geometry is not None else values.reshape(-1, values.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class _Judge:
 
     def layer(self, layer: LayerPoint, records: Sequence[LayerRecord]) -> LayerResult:
         """records: those of the layers that this one was merged from, most often one."""
-        channel_axis = 1 if records[0].geometry is not None else -1
+        channel_axis = records[0].channel_axis
         expected, error = self._accumulators(records, channel_axis)
         found = shaped(self.outputs[layer.accumulator], expected.shape)
         exact = np.issubdtype(expected.dtype, np.integer)
@@ -248,7 +251,7 @@ def compare_pytorch(recording: Recording, accumulators: Mapping[str, NDArray[Any
     known = accumulators or reference_accumulators(recording)
     results = []
     for record in recording.layers:
-        channel_axis = 1 if record.geometry is not None else -1
+        channel_axis = record.channel_axis
         expected = known[record.name]
         gap = difference(epilogue(expected, record.scale, record.bias, channel_axis=channel_axis), record.y)
         mismatches = 0

@@ -163,7 +163,7 @@ class RunnerResult:
             "samples": self.samples,
             "accumulators": sum(layer.elements for layer in self.layers),
             "accumulator_mismatches": self.accumulator_mismatches,
-            "max_abs_error": _finite(
+            "max_abs_error": finite(
                 self.free_run.max_abs_error
                 if self.free_run
                 else max((x.max_abs_error for x in self.layers), default=0.0)
@@ -275,10 +275,10 @@ class ParityReport:
 
 
 def _plain(result: LayerResult | BinarizationResult | ProbeResult | FreeRun) -> dict[str, Any]:
-    return {name: _finite(value) for name, value in asdict(result).items()}
+    return {name: finite(value) for name, value in asdict(result).items()}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no infinity: an error that is infinite is null there; and no tuple but a list."""
     if isinstance(value, tuple):
         return list(value)

@@ -28,6 +28,12 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
 
 
+def layer_names(node: onnx.NodeProto) -> list[str]:
+    """Of the layers that a node was merged from, in the order of their outputs."""
+    metadata = {entry.key: entry.value for entry in node.metadata_props}
+    return metadata.get(opset.LAYER_NAMES, node.name).split(",")
+
+
 def rounds_behind_bits(node: onnx.NodeProto) -> bool:
     """Whether it writes bits, and beside them the float16 of what they were decided on."""
     epilogue = opset.EPILOGUES.get(opset.float32_op(node.op_type))

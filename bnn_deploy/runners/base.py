@@ -134,6 +134,11 @@ class LayerRecord:
     exact_x: Exact | None = None
     responses: tuple[ChannelResponse, ...] = ()
 
+    @property
+    def channel_axis(self) -> int:
+        """Of what the layer reads and makes."""
+        return 1 if self.geometry is not None else -1
+
 
 @dataclass(frozen=True)
 class Recording:

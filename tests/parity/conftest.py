@@ -6,8 +6,6 @@ from typing import Any
 
 import onnx
 import pytest
-import torch
-import torch.nn.functional as F
 
 from bnn_deploy.parity import RunnerResult, check
 from bnn_deploy.parity.results import (
@@ -19,7 +17,7 @@ from bnn_deploy.parity.results import (
     ProbeResult,
     Spread,
 )
-from bnn_deploy.runners.base import LayerRecord, Recording
+from bnn_deploy.runners.base import Recording
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.pytorch import PyTorchRunner
 
@@ -59,22 +57,6 @@ def verdict() -> Verdict:
         return results["tested"]
 
     return verdict
-
-
-@pytest.fixture
-def sums() -> Callable[[LayerRecord], Any]:
-    """The accumulators of a layer, by PyTorch in float64."""
-
-    def sums(layer: LayerRecord) -> Any:
-        x, weight = torch.from_numpy(layer.x).double(), torch.from_numpy(layer.weight).double()
-        if layer.geometry is None:
-            return (x @ weight.T).numpy()
-        top, left, bottom, right = layer.geometry.pads
-        framed = F.pad(x, (left, right, top, bottom), value=layer.geometry.pad_value)
-        geometry = layer.geometry
-        return F.conv2d(framed, weight, None, geometry.strides, 0, geometry.dilations, geometry.group).numpy()
-
-    return sums
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bnn_deploy.parity.results import finite
 
 ACCUMULATORS, LEVELS, WORDS = "accumulators", "binarised values", "packed words"
 SHOWN_PLACES = 16
@@ -64,7 +65,7 @@ class LayerDifference:
     def to_json(self) -> dict[str, Any]:
         """Numbers that JSON lacks (NaN, infinity) are null."""
         places = [
-            {"index": list(place.index), "expected": _finite(place.expected), "found": _finite(place.found)}
+            {"index": list(place.index), "expected": finite(place.expected), "found": finite(place.found)}
             for place in self.places
         ]
         return {
@@ -134,7 +135,7 @@ class CaseVerification:
             "levels": self.levels,
             "level_mismatches": self.level_mismatches,
             "ties": self.ties,
-            "max_abs_error": _finite(self.max_abs_error),
+            "max_abs_error": finite(self.max_abs_error),
             "first_difference": self.differences[0].to_json() if self.differences else None,
             "differences": [entry.to_json() for entry in self.differences],
             "first_divergence": self.first_divergence,
@@ -150,7 +151,3 @@ def report_json(results: Mapping[str, tuple[CaseVerification, ...]]) -> dict[str
         "failures": [f"{result.runner}, {result.case}: {failure}" for result in every for failure in result.failures],
         "runners": {name: [result.to_json() for result in cases] for name, cases in results.items()},
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

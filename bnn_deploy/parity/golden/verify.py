@@ -126,7 +126,7 @@ class _Found:
         shapes: layer name -> shape of its accumulators.
         """
         name, point = golden.record.name, self._layers[golden.record.name]
-        axis = 1 if golden.record.geometry is not None else -1
+        axis = golden.record.channel_axis
         ends = np.cumsum([shapes[part][axis] for part in point.names])
         whole = list(golden.shape)
         whole[axis] = int(ends[-1])

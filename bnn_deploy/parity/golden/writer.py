@@ -211,7 +211,7 @@ def _layer(record: LayerRecord, words: Words) -> dict[str, Any]:
         "accumulator_sha256": None,
     }
     if np.issubdtype(accumulator.dtype, np.integer):  # else its input is no levels, and there are no integers to hash
-        entry["input"] = _keep(record.x.astype(np.int8), 1 if record.geometry is not None else -1, words)
+        entry["input"] = _keep(record.x.astype(np.int8), record.channel_axis, words)
         entry["accumulator_sha256"] = sha256_of_integers(accumulator)
     return entry
 

@@ -44,6 +44,7 @@ def bisect(
     feeds: Mapping[str, NDArray[Any]],
     recording: Recording,
     *,
+    reference: Callable[[], Reference] | None = None,
     most_runs: int = MOST_RUNS,
     progress: Progress = lambda stage: None,
 ) -> ReducedCase | None:
@@ -55,6 +56,7 @@ def bisect(
         factory: Makes a runner of a model.
         feeds: Input name -> array, the inputs of a comparison that failed; the first axis is the samples.
         recording: What the PyTorch network did with them.
+        reference: Makes what every tensor should be, where several runners share that; None calls `followed`.
         most_runs: Of the runner. When they are used up, the smallest case that was seen is it.
         progress: Is told what is being done.
 
@@ -62,11 +64,11 @@ def bisect(
         None where every part agrees with the reference within the stated tolerance, and every scale and bias exactly.
 
     Raises:
-        InputRefused: The layers of the file are not those of the recording, so there is no reference for them.
+        InputRefused: As `followed`.
     """
     progress(f"{runner}: what every tensor should be")
-    reference = _reference(model, feeds, recording)
-    return _reduce(model, runner, Trial(factory, Budget(most_runs)), feeds, reference, progress)
+    known = followed(model, feeds, recording) if reference is None else reference()
+    return _reduce(model, runner, Trial(factory, Budget(most_runs)), feeds, known, progress)
 
 
 def bisect_probe(
@@ -106,7 +108,12 @@ def _reduce(
     return case
 
 
-def _reference(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], recording: Recording) -> Reference:
+def followed(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], recording: Recording) -> Reference:
+    """What every tensor should be, as `reference_of` has it.
+
+    Raises:
+        InputRefused: The layers of the file are not those of the recording, so there is no reference for them.
+    """
     try:
         return reference_of(model, feeds, recording)
     except (KeyError, StopIteration, ValueError, IndexError) as error:

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from bnn_deploy import bits, opset
 from bnn_deploy.bits import Levels
+from bnn_deploy.parity.twins import layer_names
 from bnn_deploy.runners.base import LayerRecord, Recording
 
 
@@ -25,16 +26,10 @@ def mend(model: onnx.ModelProto, recording: Recording) -> onnx.ModelProto:
     for node in mended.graph.node:
         if node.domain != opset.DOMAIN or node.op_type not in opset.WEIGHT_OPS:
             continue
-        metadata = {entry.key: entry.value for entry in node.metadata_props}
-        names = metadata.get(opset.LAYER_NAMES, node.name).split(",")
+        names = layer_names(node)
         if set(names) <= records.keys():
             _mend_layer(mended, node, [records[name] for name in names])
     return mended
-
-
-def channel_axis(record: LayerRecord) -> int:
-    """Of what a layer reads and makes."""
-    return 1 if record.geometry is not None else -1
 
 
 def _mend_layer(model: onnx.ModelProto, node: onnx.NodeProto, records: list[LayerRecord]) -> None:
@@ -43,7 +38,7 @@ def _mend_layer(model: onnx.ModelProto, node: onnx.NodeProto, records: list[Laye
     words = bits.pack_levels(np.moveaxis(weight, 1, -1), Levels.BIPOLAR)
     node.input[1] = f"{node.input[1]}.mended.{node.name}"
     model.graph.initializer.append(numpy_helper.from_array(words, node.input[1]))
-    values: dict[str, Any] = {"channels": first.x.shape[channel_axis(first)]}
+    values: dict[str, Any] = {"channels": first.x.shape[first.channel_axis]}
     if first.geometry is not None:
         geometry = first.geometry
         values |= {"strides": geometry.strides, "pads": geometry.pads, "dilations": geometry.dilations}

@@ -23,12 +23,12 @@ from bnn_deploy.evaluator import reference_evaluator
 from bnn_deploy.parity.compare import FLOAT32_ROUNDOFF, tolerance_of
 from bnn_deploy.parity.harness import UNIT_ROUNDOFF, precision_of
 from bnn_deploy.parity.instrument import teacher_forced
-from bnn_deploy.parity.layerwise import reference_accumulator
+from bnn_deploy.parity.layerwise import forced_bits, reference_accumulator, rows_of
 from bnn_deploy.parity.points import Instrumented, PackPoint
-from bnn_deploy.parity.reduction.mend import channel_axis, mend
+from bnn_deploy.parity.reduction.mend import mend
 from bnn_deploy.parity.reduction.subgraph import border, extract
 from bnn_deploy.reproduce import differing
-from bnn_deploy.runners.base import Arrays, LayerRecord, Recording
+from bnn_deploy.runners.base import Arrays, Recording
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,15 @@ def anchors(variant: Instrumented, recording: Recording) -> dict[str, Expected]:
     known = {name: Expected(array, rounding(array, unit)) for name, array in recording.outputs.items()}
     for layer in variant.layers:
         of_layer = [records[name] for name in layer.names]
-        sums = np.concatenate([reference_accumulator(one) for one in of_layer], axis=channel_axis(of_layer[0]))
+        sums = np.concatenate([reference_accumulator(one) for one in of_layer], axis=of_layer[0].channel_axis)
         known[layer.accumulator] = Expected(sums.astype(np.float32), rounding(sums, unit))
     for point in variant.packs:
         record = next(records[layer.names[0]] for layer in variant.layers if layer.pack == point.name)
-        words = bits.pack_levels(_rows(record.x.astype(np.int8), record), point.levels)
+        words = forced_bits(point, variant, records)
         values, care = binarized[point.name].x, None
         if values.size == record.x.size:
             near = np.abs(values) <= rounding(values, unit)
-            care = _care(_rows(near.reshape(record.x.shape), record), point.levels)
+            care = _care(rows_of(near.reshape(record.x.shape), record), point.levels)
         known[point.read] = known[point.forced] = Expected(words, 0.0, care)
         if point.plain:
             known[point.condition] = Expected(values, rounding(values, unit))
@@ -210,11 +210,6 @@ def _as(expected: Expected, like: NDArray[Any]) -> Expected:
     with np.errstate(over="ignore"):
         values = expected.values.reshape(like.shape).astype(like.dtype)
     return Expected(values, expected.tolerance, care)
-
-
-def _rows(values: NDArray[Any], record: LayerRecord) -> NDArray[Any]:
-    """What a layer reads, channels last: [N, H, W, C] or [rows, C]."""
-    return np.moveaxis(values, 1, -1) if record.geometry is not None else values.reshape(-1, values.shape[-1])
 
 
 def _away_from_bounds(point: PackPoint, condition: NDArray[Any], unit_roundoff: float) -> NDArray[np.int32] | None:

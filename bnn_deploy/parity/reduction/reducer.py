@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,7 @@ import onnx
 from bnn_deploy.errors import InputRefused
 from bnn_deploy.parity.inputs import InputCase
 from bnn_deploy.parity.layerwise import RunnerFactory
-from bnn_deploy.parity.reduction.bisect import bisect, bisect_probe
+from bnn_deploy.parity.reduction.bisect import bisect, bisect_probe, followed
 from bnn_deploy.parity.reduction.case import ReducedCase
 from bnn_deploy.parity.results import CaseResult, RunnerResult
 from bnn_deploy.runners.base import Recording
@@ -41,12 +42,19 @@ class Reducer:
 
     def case(self, case: InputCase, result: CaseResult, recording: Recording) -> None:
         """Reduces what failed on one set of inputs. Without finite values there is nothing to compare floats with."""
+        reference = cache(lambda: followed(self._model, case.feeds, recording))  # the same for every runner
         for runner in result.runners:
             if self._wanted(runner) and case.finite:
                 self._write(
                     runner.runner,
                     lambda name: bisect(
-                        self._model, name, self._factories[name], case.feeds, recording, progress=self._progress
+                        self._model,
+                        name,
+                        self._factories[name],
+                        case.feeds,
+                        recording,
+                        reference=reference,
+                        progress=self._progress,
                     ),
                 )
 

@@ -10,6 +10,7 @@ import pytest
 
 from bnn_deploy.parity.harness import Harness
 from bnn_deploy.parity.inputs import InputCase
+from bnn_deploy.parity.reduction.bisect import followed
 from bnn_deploy.parity.reduction.reducer import Reducer
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.pytorch import PyTorchRunner
@@ -60,6 +61,25 @@ def test_each_runner_that_fails_gets_a_folder(deployed: Deployed, tmp_path: Path
     assert {path.name for path in (tmp_path / "bad").iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
     assert sum("the case is in" in line for line in told) == 1
+
+
+def test_the_reference_is_computed_once_for_all_runners(
+    deployed: Deployed, tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = deployed("InPlace")
+    model, case, calls = given.proto(), InputCase("zeros", "with zeros", given.feeds), []
+    counted = "bnn_deploy.parity.reduction.reducer.followed"
+    monkeypatch.setattr(counted, lambda *arguments: calls.append(arguments) or followed(*arguments))
+    factories = {"bad": Bad, "as bad": Bad}
+    with Harness(PyTorchRunner(given.module, ["x"], ["output"]), model, factories) as harness:
+        recording = harness.record(case)
+        result = harness.check(case, recording)
+    reducer = Reducer(model, factories, tmp_path, told.append)
+    reducer.case(case, result, recording)
+    assert len(calls) == 1
+    assert reducer.written.keys() == factories.keys()
+    for name in ("case.onnx", "inputs.npz", "expected.npz"):
+        assert len({(folder / name).read_bytes() for folder in reducer.written.values()}) == 1
 
 
 def test_a_probe_is_reduced_too(deployed: Deployed, tmp_path: Path, told: list[str]) -> None:
