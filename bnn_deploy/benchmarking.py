@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bnn_deploy.bench import BenchmarkRow, Footprint, Schedule, interleave, latency_row, run_worker
 from bnn_deploy.contenders import Files, Network
-from bnn_deploy.deployed import is_engine
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.files import is_engine
 from bnn_deploy.footprint_worker import write_request
 from bnn_deploy.native import chosen_kernels
 from bnn_deploy.runners.base import Arrays, Runner

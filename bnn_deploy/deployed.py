@@ -6,14 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from bnn_deploy.files import ENGINE_SUFFIX
+from bnn_deploy.files import is_engine
 from bnn_deploy.inspection import load_model
 from bnn_deploy.tensorrt.interface import load_interface
-
-
-def is_engine(path: str | Path) -> bool:
-    """Whether it is named as an engine."""
-    return Path(path).suffix == ENGINE_SUFFIX
 
 
 def load_deployed(path: str | Path) -> onnx.ModelProto:

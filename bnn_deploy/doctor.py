@@ -172,8 +172,10 @@ def examine() -> list[Finding]:
         _examine_python(),
         _examine_zoo(),
         *map(_examine_package, PACKAGES),
-        _examine_native_library(),
-        _examine_tensorrt_plugin(),
+        _examine_library(NATIVE_LIBRARY, native.ONNXRUNTIME_KERNELS, "1-bit layers", "make plugins"),
+        _examine_library(
+            TENSORRT_PLUGIN, native.TENSORRT_PLUGIN, "1-bit layers of an engine", "make plugins, with nvcc"
+        ),
         *map(_examine_program, PROGRAMS),
     ]
 
@@ -197,22 +199,13 @@ def _examine_zoo() -> Finding:
     return Finding("models", State.OK, f"the zoo, {len(weights)} files of trained weights", True)
 
 
-def _examine_native_library() -> Finding:
-    found = native.find_library()
+def _examine_library(name: str, library: native.NativeLibrary, layers: str, build: str) -> Finding:
+    """layers: What runs slowly without it. build: How it is made."""
+    found = library.find()
     if found is not None:
-        return Finding(NATIVE_LIBRARY, State.OK, str(found))
-    cost = "1-bit layers run through their function bodies, slower than float ones"
-    return Finding(NATIVE_LIBRARY, State.MISSING, "", False, cost, f"make plugins, or set {native.VARIABLE}")
-
-
-def _examine_tensorrt_plugin() -> Finding:
-    found = native.TENSORRT_PLUGIN.find()
-    if found is not None:
-        return Finding(TENSORRT_PLUGIN, State.OK, str(found))
-    cost = "1-bit layers of an engine run through their function bodies, slower than float ones"
-    return Finding(
-        TENSORRT_PLUGIN, State.MISSING, "", False, cost, f"make plugins, with nvcc, or set {native.PLUGIN_VARIABLE}"
-    )
+        return Finding(name, State.OK, str(found))
+    cost = f"{layers} run through their function bodies, slower than float ones"
+    return Finding(name, State.MISSING, "", False, cost, f"{build}, or set {library.variable}")
 
 
 def _examine_package(package: Package) -> Finding:

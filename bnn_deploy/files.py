@@ -9,6 +9,11 @@ from pathlib import Path
 ENGINE_SUFFIX = ".engine"  # of a TensorRT engine, the one deployed file that is not ONNX
 
 
+def is_engine(path: str | Path) -> bool:
+    """Whether it is named as an engine."""
+    return Path(path).suffix == ENGINE_SUFFIX
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes to a temporary name beside `path`, then renames. Folders that are missing are made."""
     path.parent.mkdir(parents=True, exist_ok=True)

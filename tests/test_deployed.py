@@ -7,8 +7,9 @@ from typing import Any
 import onnx
 import pytest
 
-from bnn_deploy.deployed import is_engine, load_deployed
+from bnn_deploy.deployed import load_deployed
 from bnn_deploy.errors import InputRefused
+from bnn_deploy.files import is_engine
 
 
 def test_an_onnx_file_is_itself(deployed: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bnn_deploy.files import sha256, write_atomically
+from bnn_deploy.files import is_engine, sha256, write_atomically
 
 
 def test_makes_folders_and_replaces(tmp_path: Path) -> None:
@@ -57,3 +57,10 @@ def test_sha256(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("a/x.engine", True), ("x.engine.json", False), ("model.onnx", False), ("engine", False)]
+)
+def test_is_engine(path: str, expected: bool) -> None:
+    assert is_engine(path) is is_engine(Path(path)) is expected

@@ -100,7 +100,7 @@ RULE = {
     "contenders": Room("errors deployed files inspection passes quantisation runners.catalogue", "numpy onnx"),
     "footprint_worker": Room("errors bench runners.catalogue", "numpy"),
     "benchmarking": Room(
-        "errors native bench deployed contenders footprint_worker runners.base runners.catalogue", "numpy"
+        "errors files native bench contenders footprint_worker runners.base runners.catalogue", "numpy"
     ),
     "doctor": Room("errors native"),
     "pipeline": Room(f"{LIBRARY} front", f"{ONNX} torch"),

@@ -11,7 +11,7 @@ import typer
 
 from bnn_deploy.cli import output
 from bnn_deploy.cli.files import model_file
-from bnn_deploy.errors import InputRefused
+from bnn_deploy.cli.parsing import output_file
 from bnn_deploy.runners.catalogue import Use, names
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def bench(
     from bnn_deploy.files import write_atomically
 
     path = model_file(file, engine=True)
-    if out is not None and out.is_dir():
-        raise InputRefused(f"--out {out}", "a folder", "the name of a file", f"--out {out / 'bench.json'}")
+    if out is not None:
+        output_file("--out", out, f"--out {out / 'bench.json'}")
     rows = benchmark(
         path,
         runner or None,

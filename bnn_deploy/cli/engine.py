@@ -66,8 +66,9 @@ def engine(
 
     path = model_file(file)
     target = out if out is not None else path.with_suffix(ENGINE_SUFFIX)
-    if not target.is_dir():  # which `build_engine` refuses
-        output_file("--out", target)  # before a build that takes long
+    output_file("--out", target, str(target / "model.engine"))  # before a build that takes long
+    if timing_cache is not None:
+        output_file("--timing-cache", timing_cache)
     profiles = [parse_profile(text) for text in profile or []]
     with _named_as_flags(), _progress_bar() as tell:
         options = BuildOptions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.files import ENGINE_SUFFIX
+from bnn_deploy.files import is_engine
 
 MODEL = "model.onnx"
 
@@ -24,6 +24,6 @@ def model_file(path: Path, *, engine: bool = False) -> Path:
     if not found.is_file():
         wanted = "an ONNX file, or a folder that `bnn-deploy export` wrote"
         raise InputRefused(str(path), f"no {MODEL} in it" if path.is_dir() else "no such file", wanted)
-    if found.suffix == ENGINE_SUFFIX and not engine:
+    if is_engine(found) and not engine:
         raise InputRefused(str(path), "an engine", "the ONNX file that it was built of")
     return found

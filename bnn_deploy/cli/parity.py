@@ -74,7 +74,7 @@ def parity(
     path = model_file(file)
     given = {
         "checkpoint": parsing.existing_file("--checkpoint", checkpoint),
-        "inputs": [parsing.parse_shape(text) for text in input_shape or []] or None,
+        "inputs": [parsing.parse_shape(text, "--input-shape") for text in input_shape or []] or None,
         "kwargs": parsing.parse_kwargs(kwargs) or None,
         "sys_path": [parsing.existing_folder("--sys-path", folder) for folder in sys_path or []] or None,
         "prepare": parsing.parse_function("--prepare", prepare),

@@ -35,16 +35,17 @@ class Exporter(StrEnum):
     LEGACY = "legacy"
 
 
-def parse_shape(text: str) -> list[int]:
+def parse_shape(text: str, option: str = "--input") -> list[int]:
     """`1x3x224x224` to `[1, 3, 224, 224]`.
 
     Raises:
         InputRefused: A size is missing, not a whole number or less than 1.
     """
-    sizes = text.strip().lower().split("x")
-    if not all(re.fullmatch(r"[0-9]+", size) and int(size) > 0 for size in sizes):
-        raise InputRefused(f"--input {text!r}", "not a shape", "sizes of 1 or more joined by x", "--input 1x3x224x224")
-    return [int(size) for size in sizes]
+    sizes = _sizes(text)
+    if sizes is None:
+        wanted = "sizes of 1 or more joined by x"
+        raise InputRefused(f"{option} {text!r}", "not a shape", wanted, f"{option} 1x3x224x224")
+    return sizes
 
 
 def parse_size(text: str) -> list[int]:
@@ -53,9 +54,17 @@ def parse_size(text: str) -> list[int]:
     Raises:
         InputRefused: Anything else.
     """
-    sizes = text.strip().lower().split("x")
-    if len(sizes) != 2 or not all(re.fullmatch(r"[0-9]+", size) and int(size) > 0 for size in sizes):
+    sizes = _sizes(text)
+    if sizes is None or len(sizes) != 2:
         raise InputRefused(f"--size {text!r}", "not a height and a width", "--size 224x192")
+    return sizes
+
+
+def _sizes(text: str) -> list[int] | None:
+    """Whole numbers of 1 or more joined by x; None where it is something else."""
+    sizes = text.strip().lower().split("x")
+    if not all(re.fullmatch(r"[0-9]+", size) and int(size) > 0 for size in sizes):
+        return None
     return [int(size) for size in sizes]
 
 
@@ -148,14 +157,19 @@ def existing_folder(option: str, path: Path) -> str:
     return str(path)
 
 
-def output_file(option: str, path: Path) -> str:
+def output_file(option: str, path: Path, fix: str = "name a file in it") -> str:
     """The path of a file to write, which need not be there yet.
+
+    Args:
+        option: Where it was given.
+        path: What was given.
+        fix: What to do where that is a folder.
 
     Raises:
         InputRefused: It is a folder, lies below a file, or in a folder that cannot be written to.
     """
     if path.is_dir():
-        raise InputRefused(f"{option} {path}", "a folder", "the name of a file", "name a file in it")
+        raise InputRefused(f"{option} {path}", "a folder", "the name of a file", fix)
     output_folder(option, path.parent)
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.is_dir())
     if not os.access(there, os.W_OK):

@@ -40,8 +40,9 @@ def run(
     """Run an exported file once and print what comes out."""
     import numpy as np
 
-    from bnn_deploy.deployed import is_engine, load_deployed
+    from bnn_deploy.deployed import load_deployed
     from bnn_deploy.feeds import Preprocessing, preprocessing_of, read_feeds
+    from bnn_deploy.files import is_engine
 
     path = model_file(file, engine=True)
     chosen = runner or ("tensorrt" if is_engine(path) else "onnxruntime")

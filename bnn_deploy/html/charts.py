@@ -82,9 +82,10 @@ def bar(x: float, y: float, length: float, kind: str) -> Markup:
     return element("rect", x=x, y=y, width=max(length, 1), height=BAR, rx=2, class_=f"bar {kind}")
 
 
-def label(text: str, y: float) -> Markup:
-    """The name of a row, left of its bars."""
-    return element("text", element("title", text), clip(text, 34), x=LABEL - 10, y=y + BAR - 2, class_="label")
+def label(text: str, y: float, *, wrong: bool = False) -> Markup:
+    """The name of a row, left of its bars; one that is wrong stands out."""
+    kind = "label wrong" if wrong else "label"
+    return element("text", element("title", text), clip(text, 34), x=LABEL - 10, y=y + BAR - 2, class_=kind)
 
 
 def number(x: float, y: float, text: str) -> Markup:

@@ -72,8 +72,7 @@ def log_plot(
     parts.append(_line(_along(limit, decades), bottom, "limit"))
     for row, name in enumerate(labels):
         middle = TOP + height * (row + 0.5)
-        text = label(name, middle - BAR / 2)
-        parts.append(text if name not in wrong else Markup(text.replace('class="label"', 'class="label wrong"')))
+        parts.append(label(name, middle - BAR / 2, wrong=name in wrong))
         for index, one in enumerate(series):
             value = one.values[row]
             if value is not None:

@@ -24,7 +24,6 @@ from math import prod
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from bnn_deploy import opset
 from bnn_deploy.passes.affine import read_affine
@@ -39,6 +38,7 @@ from bnn_deploy.passes.float16 import (
     is_float16,
     loss,
     reference,
+    rounded,
 )
 from bnn_deploy.passes.graph import add_initializer, attribute, constant, is_op, remove_unread
 
@@ -113,7 +113,7 @@ class _Lowering:
         if len(wide) == len(operands):
             return None
         arrays = [self.casts.constant(node.inputs[i]) for i in wide]
-        if any(array is None or (array != rounded_back(array)).any() for array in arrays):
+        if any(array is None or (array != rounded(array)).any() for array in arrays):
             return self.casts.widen_all(node)
         self._narrow(node, wide)
         self.changes += bool(wide)
@@ -161,7 +161,7 @@ class _Lowering:
         values = [node.inputs[i] for i in operands]
         arrays = [self.casts.constant(value) for value in values]
         if all(array is not None for array in arrays):
-            return all((array == rounded_back(array)).all() for array in arrays if array is not None)
+            return all((array == rounded(array)).all() for array in arrays if array is not None)
         return any(is_float16(value) for value in values)
 
     def _lower(self, node: ir.Node, operands: list[int]) -> None:
@@ -186,12 +186,6 @@ def _real_operands(layer: ir.Node) -> list[int]:
         return [0]
     epilogue = opset.EPILOGUES.get(layer.op_type)
     return [4] if epilogue is not None and epilogue.residual else []
-
-
-def rounded_back(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What float16 makes of it."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float16).astype(np.float64)
 
 
 def _cannot_write(layer: ir.Node) -> str:

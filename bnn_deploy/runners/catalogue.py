@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.files import ENGINE_SUFFIX
+from bnn_deploy.files import is_engine
 from bnn_deploy.native import find_library
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def entry(name: str, use: Use | None = None) -> Entry:
 
 def check_loads(name: str, file: str | Path) -> None:
     """Raises `InputRefused` where `file` is an engine and the runner takes none."""
-    if Path(file).suffix == ENGINE_SUFFIX and not entry(name).engines:
+    if is_engine(file) and not entry(name).engines:
         takers = ", ".join(other for other, runner in RUNNERS.items() if runner.engines)
         raise InputRefused(f"runner {name}", f"{file} is an engine", "an ONNX file", f"--runner {takers}")
 

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bnn_deploy.errors import InputRefused
-from bnn_deploy.files import ENGINE_SUFFIX
+from bnn_deploy.files import is_engine
 from bnn_deploy.gpu import DeviceArray, open_gpu
 from bnn_deploy.inspection import load_model
 from bnn_deploy.native import TENSORRT_PLUGIN
@@ -47,7 +47,7 @@ class TensorRTRunner(RunnerBase):
         self._built_for: Shapes = {}
         if isinstance(model, onnx.ModelProto):
             self._model = model
-        elif Path(model).suffix == ENGINE_SUFFIX:
+        elif is_engine(model):
             self._execution = Execution(LoadedEngine.from_file(Path(model), self._gpu), graph=graph)
         else:
             self._model = load_model(model)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx
 
 from bnn_deploy import opset
 from bnn_deploy.errors import CheckFailed, InputRefused
+from bnn_deploy.files import sha256
 from bnn_deploy.gpu import Gpu, open_gpu
 from bnn_deploy.inspection import load_model
 from bnn_deploy.native import TENSORRT_PLUGIN
@@ -65,22 +66,23 @@ def build_engine(
     built = build_serialized_engine(proto, profiles=chosen, plugin=plugin, options=options, progress=progress)
     gpu = _gpu()
     sdk = load_sdk()
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
     metadata = EngineMetadata(
         **asdict(_built_with(plugin, gpu)),
         engine_sha256=sha256_of(built.plan),
-        model_sha256=sha256_of(source.read_bytes()),
-        precision=next((entry.value for entry in proto.metadata_props if entry.key == opset.PRECISION), opset.FP32),
+        model_sha256=sha256(source),
+        precision=properties.get(opset.PRECISION, opset.FP32),
         profiles=[
             {axis: [sizes.minimum, sizes.optimum, sizes.maximum] for axis, sizes in profile.items()}
             for profile in chosen
         ],
-        plugin_sha256=sha256_of(plugin.read_bytes()) if plugin is not None else "",
+        plugin_sha256=sha256(plugin) if plugin is not None else "",
         plugin_embedded=options.embed_plugin,
         version_compatible=options.version_compatible,
         layers=describe_layers(sdk, built.network, _formats(built.plan, gpu, plugin)),
         inputs=describe_tensors(model_inputs(proto)),
         outputs=describe_tensors(proto.graph.output),
-        properties={entry.key: entry.value for entry in proto.metadata_props},
+        properties=properties,
     )
     write_engine(target, built.plan, metadata)
     return metadata
@@ -101,7 +103,7 @@ def _gpu() -> Gpu | None:
 def _built_with(plugin: Path | None, gpu: Gpu | None) -> Installation:
     """TensorRT builds for the GPU that it finds, TensorRT-RTX for every kind that it supports."""
     here = installation(None if is_rtx(load_sdk()) else gpu)
-    return here if plugin is not None else Installation(**asdict(here) | {"plugin_version": ""})
+    return here if plugin is not None else replace(here, plugin_version="")
 
 
 def _formats(plan: bytes, gpu: Gpu | None, plugin: Path | None) -> dict[str, str]:

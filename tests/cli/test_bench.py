@@ -121,6 +121,16 @@ def test_refusals(
     assert message in outcome.err and outcome.err.count("\n") == 1
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    deployed: Callable[..., Any], asked: Any, cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()
+    outcome = cli("bench", str(deployed("Residual").path), "--out", str(taken / "bench.json"))
+    assert (outcome.status, outcome.out, asked) == (2, "", {})
+    assert outcome.err.startswith(f"error: --out {taken}: {taken} is a file; wanted: a folder")
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.01234, "0.012"), (0.9994, "0.999"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1234")]
 )

@@ -63,6 +63,7 @@ def test_json_is_the_metadata(folder: Path, cli: Cli, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--timing-cache", "FOLDER"), "--timing-cache FOLDER: a folder; wanted: the name of a file"),
+        (("--timing-cache", "FOLDER/model.onnx/t"), "--timing-cache FOLDER/model.onnx: FOLDER/model.onnx is a file"),
         (("--timing-cache", "FOLDER/t"), "--timing-cache: TensorRT-RTX "),
         (("--version-compatible",), "--version-compatible: TensorRT-RTX "),
         (("--embed-plugin", "--no-plugin"), "--embed-plugin: the engine has no plugin; fix: leave it out"),

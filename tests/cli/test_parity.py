@@ -190,6 +190,7 @@ def test_a_file_changed_after_its_export(copy: Path, cli: Callable[..., Any]) ->
     [
         (("--runner", "tensorrt-9"), "runner 'tensorrt-9': no such runner"),
         (("--size", "12"), "not a height and a width"),
+        (("--input-shape", "0x3"), "error: --input-shape '0x3': not a shape"),
         (("--mean", "a"), "not numbers"),
         (("--input", "nowhere.npy"), "no such file"),
         (("--images", "nowhere"), "no such folder"),

@@ -32,6 +32,25 @@ def test_shape_refuses(text: str) -> None:
     assert "1x3x224x224" in caught.value.fix
 
 
+def test_shape_refuses_in_the_name_of_its_option() -> None:
+    with pytest.raises(InputRefused) as caught:
+        parsing.parse_shape("0x3", "--input-shape")
+    assert (caught.value.where, caught.value.fix) == ("--input-shape '0x3'", "--input-shape 1x3x224x224")
+
+
+@pytest.mark.parametrize(("text", "size"), [("224x192", [224, 192]), (" 1X32\n", [1, 32])])
+def test_size(text: str, size: list[int]) -> None:
+    assert parsing.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "224", "1x", "0x3", "1x2x3", "1.5x3", "-1x3", "²x3"])
+def test_size_refuses(text: str) -> None:
+    with pytest.raises(InputRefused) as caught:
+        parsing.parse_size(text)
+    assert (caught.value.where, caught.value.fix) == (f"--size {text!r}", "")
+    assert (caught.value.found, caught.value.wanted) == ("not a height and a width", "--size 224x192")
+
+
 @given(st.text(max_size=12))
 def test_shape_refuses_or_gives_sizes_of_1_or_more(text: str) -> None:
     try:
