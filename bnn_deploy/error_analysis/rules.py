@@ -8,12 +8,14 @@ partial result is at most u M. Where a runtime may fold constants, the roundings
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bnn_deploy.error_analysis import winograd
 from bnn_deploy.error_analysis.bounded import BoundedTensor, Ledger, Response, Rule, bounded
 
 _CONV_EXTRA = 4  # a bias, and a scale folded into the weights: rounded weight, rounded product, one to spare
@@ -165,18 +167,24 @@ def _leaky(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[
     return _made(ledger, value, _rounded(ledger, bound, value.abs() + bound, _MUL_ROUNDINGS), response)
 
 
-def dot(ledger: Ledger, operate: Any, x: Any, w: Any, terms: int) -> tuple[Tensor, Tensor]:
+def dot(
+    ledger: Ledger, operate: Any, x: Any, w: Any, terms: int, otherwise: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """A bilinear operation of `terms` products each, added in any order: (value, bound).
 
     |sum' - sum| <= |x| . e_w + e_x . |w| + e_x . e_w + gamma_n (|x| + e_x) . (|w| + e_w), n = terms and what folds in.
+    The last of these is what rounds; `otherwise` is what does so in another algorithm, and the larger counts.
     """
     (xv, xe), (wv, we) = bounded(ledger, x), bounded(ledger, w)
     larger_x, larger_w = xv.abs() + xe, wv.abs() + we
     magnitude = operate(larger_x, larger_w)
-    bound = operate(xe, larger_w) + ledger.rounding.gamma(terms + _CONV_EXTRA) * magnitude
+    rounded = ledger.rounding.gamma(terms + _CONV_EXTRA) * magnitude + terms * ledger.rounding.smallest
+    if otherwise is not None:
+        rounded = torch.maximum(rounded, otherwise)
+    bound = operate(xe, larger_w) + rounded
     if bool(we.any()):
         bound = bound + operate(xv.abs(), we)
-    return operate(xv, wv), bound + terms * ledger.rounding.smallest
+    return operate(xv, wv), bound
 
 
 def _with_bias(ledger: Ledger, value: Tensor, bound: Tensor, bias: Any, shape: tuple[int, ...]) -> BoundedTensor:
@@ -190,8 +198,19 @@ def _with_bias(ledger: Ledger, value: Tensor, bound: Tensor, bias: Any, shape: t
 def _convolution(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
     x, weight, bias, *geometry = arguments
     terms = weight[0].numel() if not geometry[3] else weight.shape[0] * weight[0, 0].numel()
-    value, bound = dot(ledger, lambda a, b: func(a, b, None, *geometry), x, weight, terms)
+    otherwise = None if geometry[3] else _winograd(ledger, x, weight, geometry)
+    value, bound = dot(ledger, lambda a, b: func(a, b, None, *geometry), x, weight, terms, otherwise)
     return _with_bias(ledger, value, bound, bias, (1, -1, *[1] * (value.dim() - 2)))
+
+
+def _winograd(ledger: Ledger, x: Any, weight: Any, geometry: Sequence[Any]) -> Tensor | None:
+    """What a stem rounds by where it is computed by the Winograd algorithm; None where it never is."""
+    stride, padding, dilation, _, _, groups = geometry
+    float32 = ledger.rounding.dtype is torch.float32
+    if not float32 or not winograd.serves(weight.shape, stride, dilation, groups):
+        return None
+    (xv, xe), (wv, we) = bounded(ledger, x), bounded(ledger, weight)
+    return winograd.rounding_bound(ledger.rounding, xv.abs() + xe, wv, we, padding, _CONV_EXTRA)
 
 
 def _addmm(ledger: Ledger, func: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
