@@ -7,7 +7,7 @@ One class an op, made from a table; each reads its node's attributes and calls `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,9 @@ def reference_operators() -> list[type[OpRun]]:
         opset.PACKED_CONV2D_BITS: lambda a, x, w, low, high: (_pack_interval(_accumulate_conv(a, x, w), low, high),),
         opset.PACKED_LINEAR_BITS: lambda a, x, w, low, high: (_pack_interval(_accumulate_linear(a, x, w), low, high),),
         opset.PACKED_MAX_POOL2D: _max_pool,
+        opset.STEM_CONV2D_MAX_POOL: _stem,
+        opset.AVERAGE_POOL2D: lambda a, x: (_average(a, x).astype(x.dtype),),
+        opset.AVERAGE_POOL_CONV2D: _average_conv,
         **{op_type: _fused_conv(described) for op_type, described in opset.EPILOGUES.items()},
     }
     halves = {name: _on_float16(computations[op_type]) for op_type, name in opset.FLOAT16_OPS.items()}
@@ -186,3 +189,27 @@ def _max_pool(attributes: Attributes, packed: Array, flip: Array) -> tuple[Array
             columns = slice(column, column + strides[1] * (width - 1) + 1, strides[1])
             pooled |= framed[:, rows, columns]
     return (pooled ^ flip,)
+
+
+def _stem(attributes: Attributes, x: Array, weight: Array, bias: Array) -> tuple[Array]:
+    sums = convolve_real(x, weight, Geometry(opset.STEM_STRIDES, tuple(attributes["pads"])))
+    window, strides = opset.STEM_POOL["kernel_shape"], opset.STEM_POOL["strides"]
+    top, left, bottom, right = opset.STEM_POOL["pads"]
+    frame = ((0, 0), (0, 0), (top, bottom), (left, right))
+    biased = np.pad(sums + _per_channel(bias, x.ndim), frame, constant_values=-np.inf)
+    return (_windows(biased, window, strides).max(axis=(-2, -1)).astype(x.dtype),)
+
+
+def _average(attributes: Attributes, x: Array) -> NDArray[np.float64]:
+    return _windows(x.astype(np.float64), attributes["kernel_shape"], attributes["strides"]).mean(axis=(-2, -1))
+
+
+def _average_conv(attributes: Attributes, x: Array, weight: Array, bias: Array) -> tuple[Array]:
+    sums = convolve_real(_average(attributes, x), weight, Geometry())
+    return ((sums + _per_channel(bias, x.ndim)).astype(x.dtype),)
+
+
+def _windows(x: Array, kernel: Sequence[int], strides: Sequence[int]) -> Array:
+    """[N, C, H, W] -> [N, C, H', W', KH, KW]."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, tuple(kernel), (2, 3))
+    return windows[:, :, :: strides[0], :: strides[1]]

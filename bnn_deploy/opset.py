@@ -1,16 +1,17 @@
 """The `bnn_deploy` operator set: names, attributes and versions. `docs/operators.md` has the full semantics.
 
 Two levels. The training-level ops are what the modules emit when they are exported; they take real tensors. The
-deploy-level ops are what the passes make of them; they take packed bits (see `bits`). Every op has an ONNX function
-body (`functions/`), so a file that uses them runs where nobody has heard of this project.
+deploy-level ops are what the passes make of them; they take packed bits (see `bits`), but for `FLOAT_OPS`. Every op has
+an ONNX function body (`functions/`), so a file that uses them runs where nobody has heard of this project.
 
 No name here is the name of a standard ONNX op: TensorRT looks a function up by its name alone, without the domain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from bnn_deploy.bits import Levels
 
@@ -145,3 +146,12 @@ def float32_op(op_type: str) -> str:
 PACK_INTERVAL: Final = "PackInterval"
 # (packed, flip) -> bits: flip ^ OR over the window of (packed ^ flip); AND for channels whose flip bit is 1.
 PACKED_MAX_POOL2D: Final = "PackedMaxPool2d"
+
+# Deploy level: what stands between 1-bit layers in float32. Only in files of `FP32`.
+STEM_CONV2D_MAX_POOL: Final = "StemConv2dMaxPool"  # (x, weight, bias) -> y; pads
+AVERAGE_POOL2D: Final = "AveragePool2d"  # (x) -> y; kernel_shape, strides
+AVERAGE_POOL_CONV2D: Final = "AveragePoolConv2d"  # (x, weight [O, C, 1, 1], bias) -> y; kernel_shape, strides
+FLOAT_OPS: Final = (STEM_CONV2D_MAX_POOL, AVERAGE_POOL2D, AVERAGE_POOL_CONV2D)
+# A stem's convolution has these strides; its pool has this window, in the attributes of ONNX.
+STEM_STRIDES: Final = (2, 2)
+STEM_POOL: Final[Mapping[str, Any]] = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}

@@ -40,8 +40,8 @@ def accumulate_conv2d(x: NDArray[np.int8], weight: NDArray[np.int8], geometry: G
     return _convolve(x.astype(np.float32), weight.astype(np.float32), geometry).astype(np.int32)
 
 
-def convolve_real(x: NDArray[np.floating], weight: NDArray[np.int8], geometry: Geometry) -> NDArray[np.float64]:
-    """The same with real activations, in float64: for layers with 1-bit weights only."""
+def convolve_real(x: NDArray[np.floating], weight: NDArray[Any], geometry: Geometry) -> NDArray[np.float64]:
+    """The same with real activations, and weights that need not be 1-bit, in float64."""
     return _convolve(x.astype(np.float64), weight.astype(np.float64), geometry)
 
 

@@ -224,6 +224,26 @@ class UnipolarChain(Module):
         return self.second(self.first(x.relu()).relu())
 
 
+class Stemmed(Module):
+    """A stem of 7x7 with its max-pool, a shortcut by an average pool and a 1x1 convolution, an average pool alone."""
+
+    shapes = ((1, 3, 16, 16),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stem_norm = Conv2d(3, 10, 7, stride=2, padding=3, bias=False), BatchNorm2d(10)
+        self.first, self.first_norm = nn.BinaryConv2d(10, 34, 3, stride=2, padding=1), BatchNorm2d(34)
+        self.pool, self.shortcut = AvgPool2d(2), Conv2d(10, 34, 1, bias=False)
+        self.second, self.second_norm = nn.BinaryConv2d(34, 34, 3, padding=1), BatchNorm2d(34)
+        self.head = Linear(34, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.stem_norm(self.stem(x)), 3, 2, 1)
+        x = self.first_norm(self.first(x)) + self.shortcut(self.pool(x))
+        x = self.second_norm(self.second(x)) + x
+        return self.head(self.pool(x).flatten(1))
+
+
 class NoBinaryLayer(Module):
     """Nothing to make 1-bit."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,54 @@ class TestGraph:
         constants = {"k": np.ones((3, 2, 1, 1), np.float32), "one": np.ones((), np.float32)}
         found = inspection.graph_totals(parse(text, constants, "1x2x5x5"))
         assert found == GraphTotals(4, 2, 2 * 300, {"Conv": 1, "Identity": 1, "Add": 1, "Mul": 1})
+
+
+class TestFloatOps:
+    """A stem of 11x12 becomes 6x6 and, in its pool, 3x3; a pool leaves 1x2 of that."""
+
+    WINDOW = "kernel_shape = [3, 2], strides = [2, 1]"
+    OURS = f"""net (float[n, 3, 11, 12] x) => (float[n, 5, 1, 2] y, float[n, 4, 1, 2] z) {{
+        s = bnn_deploy.StemConv2dMaxPool <pads = [3, 3, 3, 3]> (x, k_stem, b_stem)
+        y = bnn_deploy.AveragePoolConv2d <{WINDOW}> (s, k_down, b_down)
+        z = bnn_deploy.AveragePool2d <{WINDOW}> (s)
+    }}"""
+    STANDARD = f"""net (float[n, 3, 11, 12] x) => (float[n, 5, 1, 2] y, float[n, 4, 1, 2] z) {{
+        c = Conv <strides = [2, 2], pads = [3, 3, 3, 3]> (x, k_stem, b_stem)
+        s = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (c)
+        p = AveragePool <{WINDOW}> (s)
+        y = Conv (p, k_down, b_down)
+        z = AveragePool <{WINDOW}> (s)
+    }}"""
+
+    @pytest.fixture
+    def constants(self) -> dict[str, Any]:
+        drawn = np.random.default_rng(0)
+        shapes = {"k_stem": (4, 3, 7, 7), "b_stem": (4,), "k_down": (5, 4, 1, 1), "b_down": (5,)}
+        return {name: drawn.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+    def test_layers_in_them_are_listed_as_by_themselves(self, constants: dict[str, Any]) -> None:
+        ours, standard = inspect(self.OURS, constants), inspect(self.STANDARD, constants)
+        assert [layer.macs for layer in ours.layers] == [4 * 147 * 36, 5 * 4 * 2]
+        assert [layer.reason for layer in ours.layers] == ["a float layer of the model"] * 2
+        assert [replace(layer, name="") for layer in ours.layers] == [
+            replace(layer, name="") for layer in standard.layers
+        ]
+        assert (ours.total_macs, ours.float_macs) == (standard.total_macs, standard.float_macs)
+        assert ours.float_weight_bytes == standard.float_weight_bytes
+
+    def test_nodes(self, constants: dict[str, Any]) -> None:
+        found = inspect(self.OURS, constants)
+        assert [(node.name, node.kind, node.kernel) for node in found.nodes] == [
+            ("s", "float_layer", True),
+            ("y", "float_layer", True),
+            ("z", "float", True),
+        ]
+        assert [size for node in found.nodes for size in node.outputs.values()] == [
+            TensorSize((1, 4, 3, 3), "float32", 144),
+            TensorSize((1, 5, 1, 2), "float32", 40),
+            TensorSize((1, 4, 1, 2), "float32", 32),
+        ]
+        assert found.graph.activation_bytes == 144 + 40 + 32
 
 
 class TestAdvice:

@@ -9,7 +9,7 @@ from bnn_deploy import opset
 from bnn_deploy.bits import Levels
 from bnn_deploy.opset import OccurrenceNames, binarize_node_name
 
-ALL_OPS = (*opset.TRAINING_OPS, *opset.DEPLOY_OPS)
+ALL_OPS = (*opset.TRAINING_OPS, *opset.DEPLOY_OPS, *opset.FLOAT_OPS)
 
 
 @pytest.mark.parametrize("name", ALL_OPS)

@@ -19,6 +19,7 @@ from bnn_deploy.passes.attach_functions import AttachFunctionsPass
 from bnn_deploy.passes.infer_shapes import InferShapesPass
 from bnn_deploy.passes.lower_precision import LowerPrecisionPass
 from bnn_deploy.passes.pipeline import float_twin
+from bnn_deploy.passes.split_float import SplitFloatPass
 
 
 class WrongResult(Exception):
@@ -29,7 +30,7 @@ def in_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose float rest is float16, with the shape of every value."""
     copy = ir.from_proto(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
-    for step in (InferShapesPass(), LowerPrecisionPass(), AttachFunctionsPass()):
+    for step in (SplitFloatPass(), InferShapesPass(), LowerPrecisionPass(), AttachFunctionsPass()):
         step(copy)
     return ir.to_proto(copy)
 

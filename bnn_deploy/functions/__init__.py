@@ -20,6 +20,7 @@ import onnx.parser
 
 from bnn_deploy import opset
 from bnn_deploy.functions.base import base_bodies
+from bnn_deploy.functions.float_layers import float_layer_bodies
 from bnn_deploy.functions.fused import fused_bodies
 
 __all__ = ["function_body"]
@@ -36,4 +37,4 @@ def function_body(op_type: str) -> onnx.FunctionProto:
         KeyError: There is no such op.
     """
     header = f'<domain: "{opset.DOMAIN}", opset_import: ["" : {opset.ONNX_OPSET}]>'
-    return onnx.parser.parse_function(header + (base_bodies() | fused_bodies())[op_type])
+    return onnx.parser.parse_function(header + (base_bodies() | fused_bodies() | float_layer_bodies())[op_type])

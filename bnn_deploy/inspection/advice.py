@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from bnn_deploy import opset
 from bnn_deploy.bits import Levels
-from bnn_deploy.inspection.nodes import FLOAT_LAYERS, VIEWS, is_standard
+from bnn_deploy.inspection.nodes import VIEWS, is_float_layer, is_standard
 
 FIRST = (
     "It reads the input itself, whose values are not ±1, and has few channels: XNOR-Net, Bi-Real Net and ReActNet keep "
@@ -135,6 +135,4 @@ class Advisor:
     def _is_layer(self, node: onnx.NodeProto) -> bool:
         if len(node.input) < 2 or node.input[1] not in self._constants:
             return False
-        return (node.domain == opset.DOMAIN and node.op_type in opset.WEIGHT_OPS) or (
-            is_standard(node) and node.op_type in FLOAT_LAYERS
-        )
+        return is_float_layer(node) or (node.domain == opset.DOMAIN and node.op_type in opset.WEIGHT_OPS)

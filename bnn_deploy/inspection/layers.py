@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from bnn_deploy import opset
 from bnn_deploy.bits import Levels
 from bnn_deploy.inspection.advice import Advisor
-from bnn_deploy.inspection.nodes import BINARY_WEIGHT_OPS, FLOAT_LAYERS, is_standard
+from bnn_deploy.inspection.nodes import BINARY_WEIGHT_OPS, POOLED_FLOAT_LAYERS, is_float_layer
 from bnn_deploy.inspection.results import LayerRow
-from bnn_deploy.inspection.sizes import Sizes, attributes_of, weight_shape
+from bnn_deploy.inspection.sizes import Sizes, attributes_of, unpooled_name, weight_shape
 
 Initializers = Mapping[str, onnx.TensorProto]
 
@@ -35,7 +35,7 @@ def _row(node: onnx.NodeProto, initializers: Initializers, sizes: Sizes, advisor
         return None
     if node.domain == opset.DOMAIN and node.op_type in opset.WEIGHT_OPS:
         return _binary_row(node, weight, initializers, sizes, advisor)
-    if is_standard(node) and node.op_type in FLOAT_LAYERS:
+    if is_float_layer(node):
         return _float_row(node, weight, sizes, advisor)
     return None
 
@@ -69,7 +69,7 @@ def _binary_row(
 
 def _float_row(node: onnx.NodeProto, weight: onnx.TensorProto, sizes: Sizes, advisor: Advisor) -> LayerRow:
     attributes = attributes_of(node)
-    is_conv = node.op_type == "Conv"
+    is_conv = node.op_type in ("Conv", *POOLED_FLOAT_LAYERS)
     dims = tuple(weight.dims)
     transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes.get("transB", 0))
     shape = dims[::-1] if transposed and len(dims) == 2 else dims
@@ -84,7 +84,7 @@ def _float_row(node: onnx.NodeProto, weight: onnx.TensorProto, sizes: Sizes, adv
         else "a float layer of the model",
         levels="float",
         shape=shape,
-        macs=_macs(shape, sizes.values(node.output[0])),
+        macs=_macs(shape, sizes.values(unpooled_name(node))),
         weight_bits=array.dtype.itemsize * 8,
         weight_bytes=array.nbytes,
         scale="none",

@@ -24,6 +24,7 @@ from bnn_deploy.inspection.sizes import Sizes, tensor_sizes
 VIEWS = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 SIZES_ONLY = ("Shape", "Size")
 FLOAT_LAYERS = ("Conv", "Gemm", "MatMul")
+POOLED_FLOAT_LAYERS = (opset.STEM_CONV2D_MAX_POOL, opset.AVERAGE_POOL_CONV2D)
 BINARY_WEIGHT_OPS = (opset.BINARY_WEIGHT_CONV2D, opset.BINARY_WEIGHT_LINEAR)
 
 
@@ -51,16 +52,24 @@ def is_standard(node: onnx.NodeProto) -> bool:
     return node.domain in ("", "ai.onnx")
 
 
+def is_float_layer(node: onnx.NodeProto) -> bool:
+    """Whether its second input is a float weight, where that is constant."""
+    if node.domain == opset.DOMAIN:
+        return node.op_type in POOLED_FLOAT_LAYERS
+    return is_standard(node) and node.op_type in FLOAT_LAYERS
+
+
 def kind_of(node: onnx.NodeProto, kernel: bool, constants: Mapping[str, object]) -> str:
     """See `NodeRow.kind`."""
     if not kernel:
         return "shape"
-    if node.domain == opset.DOMAIN:
-        if opset.float32_op(node.op_type) in BINARY_WEIGHT_OPS:
-            return "binary_weight"
-        return "binary" if node.op_type in opset.WEIGHT_OPS else "bits"
-    is_layer = is_standard(node) and node.op_type in FLOAT_LAYERS and node.input[1] in constants
-    return "float_layer" if is_layer else "float"
+    if is_float_layer(node) and node.input[1] in constants:
+        return "float_layer"
+    if node.domain != opset.DOMAIN or node.op_type in opset.FLOAT_OPS:
+        return "float"
+    if opset.float32_op(node.op_type) in BINARY_WEIGHT_OPS:
+        return "binary_weight"
+    return "binary" if node.op_type in opset.WEIGHT_OPS else "bits"
 
 
 def _row(node: onnx.NodeProto, kernel: bool, constants: Mapping[str, int], sizes: Sizes) -> NodeRow:

@@ -74,6 +74,11 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
 
 
+def unpooled_name(node: onnx.NodeProto) -> str:
+    """What a layer computes: its output, or what a stem takes the largest of, which no file has a name for."""
+    return f"{node.output[0]}.unpooled" if node.op_type == opset.STEM_CONV2D_MAX_POOL else node.output[0]
+
+
 def weight_shape(attributes: Mapping[str, Any], weight: onnx.TensorProto) -> tuple[int, ...]:
     """[O, C / group, KH, KW] or [O, C] of packed weights."""
     per_group = attributes["channels"] // attributes.get("group", 1)
@@ -92,7 +97,7 @@ def _size(kind: onnx.TypeProto.Tensor, batch: int) -> TensorSize | None:
 
 
 def _with_standard_ops(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, _Packed]]:
-    """The model for shape inference only: a float Conv, Gemm or MaxPool of the same shape in place of each op of ours.
+    """The model for shape inference only: a float Conv, Gemm or pool of the same shape in place of each op of ours.
 
     ONNX's shape inference does not see through our function bodies: they compute sizes from attributes. Weights become
     inputs without values, which need not be copied.
@@ -115,6 +120,8 @@ def _with_standard_ops(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[st
             _stand_in_for_layer(graph, packed, node, weights[node.input[1]])
         elif node.op_type == opset.PACKED_MAX_POOL2D:
             _stand_in_for_pool(graph, packed, node)
+        elif node.op_type in opset.FLOAT_OPS:
+            _stand_in_for_floats(graph, node)
         else:
             planes = Levels.TERNARY.planes if node.op_type == opset.PACK_TERNARY else 1
             packed[node.output[0]] = _Packed(node.input[0], planes * words_for(attributes_of(node)["channels"]))
@@ -160,3 +167,16 @@ def _stand_in_for_pool(graph: onnx.GraphProto, packed: dict[str, _Packed], node:
     packed[node.output[0]] = _Packed(dense, source.words)
     kept = {name: value for name, value in attributes_of(node).items() if name != "channels"}
     graph.node.append(onnx.helper.make_node("MaxPool", [source.dense], [dense], **kept))
+
+
+def _stand_in_for_floats(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    x, y, attributes = node.input[0], node.output[0], attributes_of(node)
+    if node.op_type == opset.STEM_CONV2D_MAX_POOL:
+        unpooled = unpooled_name(node)
+        conv = onnx.helper.make_node("Conv", [x, node.input[1]], [unpooled], strides=opset.STEM_STRIDES, **attributes)
+        graph.node.extend([conv, onnx.helper.make_node("MaxPool", [unpooled], [y], **opset.STEM_POOL)])
+        return
+    pooled = y if node.op_type == opset.AVERAGE_POOL2D else f"{y}.pooled"
+    graph.node.append(onnx.helper.make_node("AveragePool", [x], [pooled], **attributes))
+    if pooled != y:
+        graph.node.append(onnx.helper.make_node("Conv", [pooled, node.input[1]], [y]))

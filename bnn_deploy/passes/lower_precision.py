@@ -70,6 +70,8 @@ class _Lowering:
 
     def visit(self, node: ir.Node) -> None:
         """Lowers `node`, or gives it the float32 that it wants."""
+        if is_op(node, *opset.FLOAT_OPS):
+            return self.casts.widen_all(node)  # of float32 alone
         if node.domain == opset.DOMAIN:
             if node.op_type in opset.FLOAT16_OPS:
                 self._visit_layer(node)

@@ -24,6 +24,7 @@ from bnn_deploy.passes.clear_records import ClearRecordsPass
 from bnn_deploy.passes.expand_float import ExpandFloatPass
 from bnn_deploy.passes.fold_affine import FoldAffinePass
 from bnn_deploy.passes.fuse_epilogue import FuseEpiloguePass
+from bnn_deploy.passes.fuse_float import FuseFloatPass
 from bnn_deploy.passes.fuse_pack import FusePackPass
 from bnn_deploy.passes.hoist_reshapes import HoistReshapesPass
 from bnn_deploy.passes.infer_shapes import InferShapesPass
@@ -35,6 +36,7 @@ from bnn_deploy.passes.narrow_levels import NarrowLevelsPass
 from bnn_deploy.passes.pack_activations import PackActivationsPass
 from bnn_deploy.passes.pack_pool import PackPoolPass
 from bnn_deploy.passes.pack_weights import PackWeightsPass
+from bnn_deploy.passes.split_float import SplitFloatPass
 from bnn_deploy.passes.unpack_float import UnpackFloatPass
 from bnn_deploy.passes.widen_precision import WidenPrecisionPass
 
@@ -67,6 +69,7 @@ def deploy_passes(precision: str = opset.FP32) -> tuple[ir.passes.PassBase, ...]
         PackPoolPass(),
         FusePackPass(),
         ChainBitsPass(),
+        *([FuseFloatPass()] if precision == opset.FP32 else []),  # the kernels are for float32
         # the rest
         LowerBinarizePass(),
         *([LowerPrecisionPass()] if precision == opset.FP16 else []),  # when all that folds has been folded
@@ -139,6 +142,7 @@ def float_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     for step in (
         WidenPrecisionPass(),
         IdentityEliminationPass(),
+        SplitFloatPass(),
         UnpackFloatPass(),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),

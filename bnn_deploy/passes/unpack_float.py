@@ -13,7 +13,7 @@ than the one that stock tools export, and is a fair one to compare with.
 
 A bound on one side alone is one comparison: `x <= u` is `-x >= -u`, exact in floating point.
 
-Everything real is float32: in a file of float16, `widen_precision` comes first.
+Everything real is float32: in a file of float16, `widen_precision` comes first. `split_float` does, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UNBOUNDED = 2.0**24  # a bound of an accumulator beyond this says "always" or "n
 
 
 class UnpackFloatPass(Pass):
-    """Replaces every deploy-level op by standard float ones, and drops the function bodies."""
+    """Replaces every deploy-level op on bits by standard float ones, and drops the function bodies."""
 
     def call(self, model: ir.Model) -> PassResult:
         changes = 0

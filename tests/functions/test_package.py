@@ -13,6 +13,7 @@ OPS = (
     *opset.WEIGHT_OPS,
     opset.PACK_INTERVAL,
     opset.PACKED_MAX_POOL2D,
+    *opset.FLOAT_OPS,
 )
 
 

@@ -191,6 +191,8 @@ PLANTED: dict[str, tuple[str, Plant, str]] = {
     "a slope negated": ("Fused", edit("conv", SLOPE, np.negative), "twin_sign/Binarize: "),
     "a shift with the other sign": ("Fused", edit("conv", SHIFT, np.negative), "twin_sign/Binarize: "),
     "a pool that takes the least": ("Fused", invert_pool, "pooled/Binarize: "),
+    "a stem's weights turned": ("Stemmed", edit("stem", 1, lambda weight: weight[::-1]), "first/Binarize: "),
+    "a shortcut's weights turned": ("Stemmed", edit("shortcut", 1, lambda weight: weight[::-1]), "second/Binarize: "),
     "a layer is missing": ("Residual", bypass, "second: missing in the file"),
     "the float head turned": ("Residual", edit("head", 1, lambda weight: weight[::-1]), "output 'output': off by "),
 }
@@ -198,7 +200,19 @@ PLANTED: dict[str, tuple[str, Plant, str]] = {
 
 @pytest.mark.parametrize("runner", [OnnxRuntimeRunner, ReferenceRunner])
 @pytest.mark.parametrize(
-    "network", ["Residual", "Fused", "Ternary", "Unipolar", "Assorted", "Repeated", "Rectified", "InPlace", "TwoInputs"]
+    "network",
+    [
+        "Residual",
+        "Fused",
+        "Ternary",
+        "Unipolar",
+        "Assorted",
+        "Repeated",
+        "Rectified",
+        "InPlace",
+        "TwoInputs",
+        "Stemmed",
+    ],
 )
 def test_a_good_file_passes(network: str, runner: Any, deployed: Deployed, verdict: Verdict) -> None:
     result = verdict(deployed(network), factory=runner)

@@ -14,7 +14,9 @@ from bnn_deploy.parity.instrument import observed, teacher_forced
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.runners.reference import ReferenceRunner
 
-NETWORKS = ("Residual", "Fused", "Ternary", "Unipolar", "Assorted", "Repeated", "InPlace", "TwoInputs", "Rectified")
+NETWORKS = (
+    "Residual", "Fused", "Ternary", "Unipolar", "Assorted", "Repeated", "InPlace", "TwoInputs", "Rectified", "Stemmed",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("runner", [OnnxRuntimeRunner, ReferenceRunner])

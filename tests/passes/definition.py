@@ -6,7 +6,7 @@ are sums over windows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,45 @@ class PackedMaxPool2d(_Operator):
         return (pack(np.moveaxis(pooled, -1, 1)),)
 
 
+def pool(x: Array, kernel: Sequence[int], strides: Sequence[int], of: Callable[[Array], Array]) -> Array:
+    """Window by window, without padding. x: [N, C, H, W]."""
+    rows, columns = ((x.shape[2 + i] - kernel[i]) // strides[i] + 1 for i in (0, 1))
+    y = np.zeros((*x.shape[:2], rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            y0, x0 = i * strides[0], j * strides[1]
+            y[:, :, i, j] = of(x[:, :, y0 : y0 + kernel[0], x0 : x0 + kernel[1]].reshape(*x.shape[:2], -1))
+    return y
+
+
+def average(windows: Array) -> Array:
+    return windows.astype(np.float64).sum(axis=-1) / windows.shape[-1]
+
+
+class StemConv2dMaxPool(_Operator):
+    """A convolution of stride 2, then the largest of 3x3 with stride 2 and a padding of 1."""
+
+    def _run(self, x: Array, weight: Array, bias: Array, **_: Any) -> tuple[Array]:
+        geometry = {"strides": [2, 2], "dilations": [1, 1], "group": 1, "pad_value": 0.0, **self.attributes()}
+        y = convolve(x, weight, geometry) + bias.astype(np.float64)[:, None, None]
+        frame = np.pad(y, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+        return (pool(frame, (3, 3), (2, 2), lambda windows: windows.max(axis=-1)).astype(x.dtype),)
+
+
+class AveragePool2d(_Operator):
+    def _run(self, x: Array, **_: Any) -> tuple[Array]:
+        given = self.attributes()
+        return (pool(x, given["kernel_shape"], given["strides"], average).astype(x.dtype),)
+
+
+class AveragePoolConv2d(_Operator):
+    def _run(self, x: Array, weight: Array, bias: Array, **_: Any) -> tuple[Array]:
+        given = self.attributes()
+        means = pool(x, given["kernel_shape"], given["strides"], average)
+        y = np.einsum("nchw,oc->nohw", means, weight[:, :, 0, 0].astype(np.float64))
+        return ((y + bias.astype(np.float64)[:, None, None]).astype(x.dtype),)
+
+
 class _Layer(_Operator):
     """x: packed, or [N, C, H, W] or [N, C] real; weight: packed. Convolutions have strides."""
 
@@ -218,6 +257,9 @@ OPERATORS: list[type[OpRun]] = [
     PackTernary,
     PackInterval,
     PackedMaxPool2d,
+    StemConv2dMaxPool,
+    AveragePool2d,
+    AveragePoolConv2d,
     *(type(name, (_ScaledLayer,), {}) for name in SCALED_LAYERS),
     *(type(name, (_BitsLayer,), {}) for name in ("PackedConv2dBits", "PackedLinearBits")),
 ]

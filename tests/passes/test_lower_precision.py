@@ -25,7 +25,7 @@ def dyadic(*shape: int, seed: int = 0, span: int = 3) -> NDArray[np.float32]:
 
 def fused(model: ir.Model) -> ir.Model:
     """The model as it is when its precision is lowered, in place."""
-    steps = deploy_passes()
+    steps = deploy_passes(opset.FP16)
     for step in steps[: [type(step).__name__ for step in steps].index("LowerBinarizePass") + 1]:
         step(model)
     return model
@@ -122,6 +122,16 @@ class TestEdges:
         lowered(rewriting, model)
         assert "PackedConv2dAdd" in toolbox.op_types(model)
         assert casts(model) == [(FLOAT, FLOAT16), (FLOAT16, FLOAT)]
+
+    def test_ops_of_float32_alone_stay_between_casts(self, toolbox: Any, rewriting: Any) -> None:
+        draft = toolbox.Draft(x=X)
+        halved = draft.op("Relu", draft["x"], shape=X)
+        window = {"kernel_shape": [2, 2], "strides": [1, 1], "shape": (2, 5, 5, 6)}
+        pooled = draft.op(opset.AVERAGE_POOL2D, halved, domain=opset.DOMAIN, **window)
+        model = draft.model(draft.op("Relu", pooled, shape=(2, 5, 5, 6)))
+        lowered(rewriting, model)
+        assert casts(model) == [(FLOAT, FLOAT16), (FLOAT16, FLOAT)] * 2
+        assert [value.dtype for node in model.graph if node.domain for value in node.outputs] == [FLOAT]
 
     def test_an_output_that_is_read_too(self, toolbox: Any, rewriting: Any) -> None:
         draft = toolbox.Draft(x=X)

@@ -26,7 +26,7 @@ TOLERANCE = 1e-12
 
 NETWORKS = (
     "Residual", "Spatial", "Ternary", "Unipolar", "Assorted", "Fused", "Repeated", "InPlace", "TwoInputs", "Rectified",
-    "FloatBehindBinary", "UnipolarChain",
+    "FloatBehindBinary", "UnipolarChain", "Stemmed",
 )  # fmt: skip
 
 # Sums in front of a binarisation are exactly 0: how a runtime rounds decides their signs, in files of either precision.

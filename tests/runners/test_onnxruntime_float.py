@@ -16,7 +16,7 @@ from bnn_deploy.runners.onnxruntime_float import OnnxRuntimeFloatRunner
 TOLERANCE = 1e-5
 
 
-@pytest.mark.parametrize("network", ["Residual", "Spatial", "Assorted", "Fused", "InPlace"])
+@pytest.mark.parametrize("network", ["Residual", "Spatial", "Assorted", "Fused", "InPlace", "Stemmed"])
 def test_the_twin_is_the_pytorch_network(network: str, deployed: Callable[..., Any]) -> None:
     given = deployed(network)
     twin = float_twin(given.proto())

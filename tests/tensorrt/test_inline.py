@@ -15,7 +15,7 @@ from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from bnn_deploy.tensorrt.inline import inline_functions
 
 
-@pytest.mark.parametrize("name", ["Assorted", "Fused", "Repeated"])
+@pytest.mark.parametrize("name", ["Assorted", "Fused", "Repeated", "Stemmed"])
 def test_it_computes_the_same_of_standard_ops_alone(deployed: Callable[..., Any], name: str) -> None:
     given = deployed(name)
     before = given.proto()
@@ -36,6 +36,27 @@ def test_nodes_are_named_after_their_layer(deployed: Callable[..., Any]) -> None
     assert len(set(names)) == len(names)
     assert {name.rsplit("/", 1)[0] for name in names} <= layers
     assert {"conv/Conv", "conv#2/Conv", "mine/Conv"} <= set(names)
+
+
+def test_float_layers_are_plain_ones(deployed: Callable[..., Any]) -> None:
+    """With the strides, pads and kernels of the nodes in place of references to them."""
+    given = deployed("Stemmed").proto()
+    assert {"StemConv2dMaxPool", "AveragePool2d", "AveragePoolConv2d"} <= {node.op_type for node in given.graph.node}
+    others = {node.op_type for node in given.graph.node if node.op_type.startswith("Pack")}
+    after = {node.name: node for node in inline_functions(given, plugin_ops=others).graph.node}
+    floats = {
+        name: {entry.name: list(entry.ints) for entry in node.attribute}
+        for name, node in after.items()
+        if node.op_type in ("Conv", "MaxPool", "AveragePool")
+    }
+    two = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    assert floats == {
+        "stem/Conv": {"strides": [2, 2], "pads": [3, 3, 3, 3]},
+        "stem/MaxPool": {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+        "shortcut/AveragePool": two,
+        "shortcut/Conv": {},
+        "pool/AveragePool#2": two,
+    }
 
 
 def test_what_a_plugin_serves_stays_a_node(deployed: Callable[..., Any]) -> None:

@@ -12,7 +12,9 @@ from bnn_deploy.parity.instrument import teacher_forced
 from bnn_deploy.parity.reduction.oracle import Expected, Reference, Subject, of_samples, reference_of, rounding
 
 Deployed = Callable[..., Any]
-NETWORKS = ("Residual", "Fused", "Ternary", "Unipolar", "Assorted", "Repeated", "Rectified", "InPlace", "TwoInputs")
+NETWORKS = (
+    "Residual", "Fused", "Ternary", "Unipolar", "Assorted", "Repeated", "Rectified", "InPlace", "TwoInputs", "Stemmed",
+)  # fmt: skip
 
 
 def reference(given: Any) -> Reference:

@@ -1,0 +1,170 @@
+r"""The float layers that stand between 1-bit ones become ops of ours, for which the native library has kernels.
+
+    MaxPool(Conv(x, w, b))     ->  StemConv2dMaxPool(x, w, b)
+    Conv(AveragePool(x), w, b) ->  AveragePoolConv2d(x, w, b)     1x1, the shortcut of a block that halves the image
+    AveragePool(x)             ->  AveragePool2d(x)
+
+Each op is defined as the nodes that it stands for, in their order (`functions/float_layers.py`): nothing is moved or
+folded, and a runtime without the kernels computes the same bits as before. A convolution without a bias gets one of 0.
+
+A stem is a convolution of stride 2 with a kernel of 7 or 8 rows and columns. Taking rows and columns apart by parity
+makes it a sum of four convolutions of stride 1 with kernels of 4x4,
+
+    y[i, j] = sum over p, q in {0, 1} and a, b in 0..3 of  w[2a + p, 2b + q] * x[2(i + a) + p, 2(j + b) + q]
+
+to which Winograd's minimal filtering applies. Smaller kernels leave too few taps for it to pay.
+
+The kernels read and write [N, C, H, W], as every op of ours does, while ONNX Runtime has a layout of its own between
+its convolutions. So an average pool is taken only where an op of ours makes what it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bnn_deploy import opset
+from bnn_deploy.passes.activation import CLIPS
+from bnn_deploy.passes.base import Declined, Pass, PassResult
+from bnn_deploy.passes.graph import (
+    add_initializer,
+    attribute,
+    constant,
+    is_op,
+    nodes_of,
+    only_consumer,
+    remove_unread,
+    replace,
+)
+
+_STEM_KERNELS = (7, 8)
+_STEM_CHANNELS = 16  # at most; what is saved is in the sums over channels, but the transforms grow with them
+_USUAL = {"auto_pad": "NOTSET", "ceil_mode": 0, "group": 1}
+
+
+class FuseFloatPass(Pass):
+    """Makes one op of ours of a stem, of an average pool, and of an average pool with a 1x1 convolution behind it.
+
+    For files of float32. Declined where a stem has something that its op has not.
+    """
+
+    def call(self, model: ir.Model) -> PassResult:
+        changes, declined = 0, []
+        for pool in nodes_of(model, "MaxPool", domain=""):
+            above = _producer(pool)
+            conv = _producer(above) if is_op(above, *CLIPS, domain="") else above
+            if conv is None or above is None or not _is_stem(conv):
+                continue
+            reason = _cannot_fuse(conv, pool) if above is conv else _commutes(above)
+            if reason:
+                declined.append(Declined(conv.name or conv.op_type, f"stays Conv and MaxPool: {reason}"))
+                continue
+            _fuse(model, opset.STEM_CONV2D_MAX_POOL, [conv, pool], {"pads": _window(conv)["pads"]})
+            changes += 1
+        for pool in nodes_of(model, "AveragePool", domain=""):
+            changes += _fuse_average(model, pool)
+        return self.done(model, changes, declined)
+
+
+def _producer(node: ir.Node | None) -> ir.Node | None:
+    """What makes the first input of `node`."""
+    return node.inputs[0].producer() if node is not None and node.inputs[0] is not None else None
+
+
+def _is_stem(conv: ir.Node) -> bool:
+    kernel = _weight_shape(conv)[2:]
+    return len(kernel) == 2 and set(kernel) <= set(_STEM_KERNELS) and _window(conv)["strides"] == opset.STEM_STRIDES
+
+
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    """[O, C / group, KH, KW]; empty where `node` is no convolution, or the shape of its weight is not known."""
+    weight = node.inputs[1] if is_op(node, "Conv", domain="") else None
+    shape = weight.shape if weight is not None else None
+    return tuple(shape.numpy()) if shape is not None and shape.is_static() else ()
+
+
+def _commutes(between: ir.Node) -> str:
+    """max f(x) = f(max x) for an f that never falls."""
+    return f"a {between.op_type} stands between them; put it behind the max-pool, where it computes the same"
+
+
+def _cannot_fuse(conv: ir.Node, pool: ir.Node) -> str:
+    channels = _weight_shape(conv)[1] * int(attribute(conv, "group", 1))
+    if channels > _STEM_CHANNELS:
+        return f"it reads {channels} channels, more than {_STEM_CHANNELS}"
+    if not _is_usual(conv):
+        return "it has groups, dilations or auto_pad"
+    if not _has_constant_parameters(conv):
+        return "its weight and bias are not finite float32 constants"
+    if only_consumer(conv.outputs[0]) is not pool or len(pool.outputs) > 1:
+        return "more is read of it than the largest values"
+    if not _is_usual(pool) or _window(pool) != opset.STEM_POOL:
+        return "the max-pool is not one of 3x3 with strides of 2 and pads of 1"
+    return ""
+
+
+def _is_usual(node: ir.Node) -> bool:
+    """Whether a convolution or a pool has nothing that our ops have no attribute for."""
+    usual = all(attribute(node, name, value) == value for name, value in _USUAL.items())
+    return usual and set(attribute(node, "dilations", [1])) == {1}
+
+
+def _window(node: ir.Node) -> dict[str, tuple[int, ...]]:
+    """What moves over two axes: of a pool, or of a convolution, whose kernel its weight tells."""
+    usual = {"kernel_shape": _weight_shape(node)[2:], "strides": (1, 1), "pads": (0, 0, 0, 0)}
+    return {name: tuple(attribute(node, name, value)) for name, value in usual.items()}
+
+
+def _has_constant_parameters(conv: ir.Node) -> bool:
+    for value in conv.inputs[1:]:
+        if value is None:
+            continue
+        array = constant(value) if value.is_initializer() and not value.is_graph_input() else None
+        if array is None or array.dtype != np.float32 or not np.isfinite(array).all():
+            return False
+    return True
+
+
+def _fuse_average(model: ir.Model, pool: ir.Node) -> bool:
+    """Whether an average pool became an op of ours: with the 1x1 convolution behind it, or by itself."""
+    source, window = _producer(pool), _window(pool)
+    if source is None or source.domain != opset.DOMAIN or pool.outputs[0].dtype != ir.DataType.FLOAT:
+        return False
+    if not _is_usual(pool) or len(window["kernel_shape"]) != 2 or any(window.pop("pads")):
+        return False
+    conv = only_consumer(pool.outputs[0])
+    if conv is not None and _is_pointwise(conv) and _has_constant_parameters(conv):
+        _fuse(model, opset.AVERAGE_POOL_CONV2D, [pool, conv], window)
+    else:
+        _fuse(model, opset.AVERAGE_POOL2D, [pool], window)
+    return True
+
+
+def _is_pointwise(node: ir.Node) -> bool:
+    """Whether it is a plain convolution of 1x1 and stride 1."""
+    plain = {"kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0)}
+    return len(_weight_shape(node)) == 4 and _is_usual(node) and _window(node) == plain
+
+
+def _fuse(model: ir.Model, op_type: str, nodes: Sequence[ir.Node], attributes: dict[str, Any]) -> None:
+    """One op in the place of `nodes`, each of which reads the one before; it is named after the convolution."""
+    named = next((node for node in nodes if node.op_type == "Conv"), nodes[0])
+    parameters = list(named.inputs[1:])
+    if named.op_type == "Conv" and (len(parameters) < 2 or parameters[1] is None):
+        zeros = np.zeros(_weight_shape(named)[0], np.float32)
+        parameters = [parameters[0], add_initializer(model, f"{named.name}.bias", zeros)]
+    metadata = {key: value for node in (*nodes, named) for key, value in node.metadata_props.items()}
+    fused = ir.node(
+        op_type,
+        [nodes[0].inputs[0], *parameters],
+        attributes,
+        domain=opset.DOMAIN,
+        name=named.name,
+        metadata_props=metadata,
+    )
+    unread = list(nodes[-1].inputs)
+    replace(nodes[-1], [fused], fused.outputs[0])
+    remove_unread(*unread)
