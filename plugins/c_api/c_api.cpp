@@ -11,9 +11,11 @@
 #include "c_api/vector_ceiling.h"
 #include "core/error.h"
 #include "core/reference.h"
+#include "cpu/average_pool.h"
 #include "cpu/pack.h"
 #include "cpu/packed_conv.h"
 #include "cpu/packed_linear.h"
+#include "cpu/stem.h"
 
 namespace bnn {
 namespace {
@@ -221,5 +223,30 @@ int bnn_pack(const char* kernels, int threads, const bnn_pack_call* call) {
     PlainRuntime runtime(threads);
     cpu::pack(cpu::kernels_named(kernels), kind, shape, call->x, call->float16 != 0, call->lower, call->upper,
               call->lower_count != 1, call->upper_count != 1, call->packed, runtime);
+  });
+}
+
+int bnn_average_pool(const char* kernels, int threads, const bnn_average_pool_call* call) {
+  return guarded([&] {
+    const cpu::Kernels& set = cpu::kernels_named(kernels);
+    cpu::AveragePoolAttributes attributes;
+    std::memcpy(attributes.kernel, call->kernel, sizeof attributes.kernel);
+    std::memcpy(attributes.strides, call->strides, sizeof attributes.strides);
+    PlainRuntime runtime(threads);
+    if (call->weight) {
+      const cpu::AveragePoolConv conv(set, attributes, dims_of(call->weight_dims), call->weight);
+      return conv.run(conv.shape(dims_of(call->x_dims)), call->bias, call->x, call->y, runtime);
+    }
+    check(attributes);
+    const cpu::AveragePoolShape shape = average_pool_shape(attributes, dims_of(call->x_dims));
+    average_pool(set, attributes, shape, call->x, call->y, runtime);
+  });
+}
+
+int bnn_stem(const char* kernels, int threads, const bnn_stem_call* call) {
+  return guarded([&] {
+    PlainRuntime runtime(threads);
+    const cpu::Stem stem(cpu::kernels_named(kernels), call->pads, dims_of(call->weight_dims), call->weight);
+    stem.run(stem.shape(dims_of(call->x_dims)), call->x, call->bias, call->y, runtime);
   });
 }

@@ -53,6 +53,23 @@ typedef struct {
   int64_t float16; /* whether x is float16 */
 } bnn_pack_call;
 
+typedef struct {
+  int64_t x_dims[4]; /* N, C, H, W */
+  int64_t kernel[2], strides[2];
+  int64_t weight_dims[4]; /* O, C, 1, 1 */
+  const float* x;
+  const float *weight, *bias; /* of the 1x1 convolution behind the pool; null for the pool alone */
+  float* y;                   /* [N, O or C, H', W'] */
+} bnn_average_pool_call;
+
+typedef struct {
+  int64_t x_dims[4];      /* N, C, H, W */
+  int64_t weight_dims[4]; /* O, C, KH, KW */
+  int64_t pads[4];        /* top, left, bottom, right */
+  const float *x, *weight, *bias;
+  float* y; /* [N, O, H', W'], pooled */
+} bnn_stem_call;
+
 BNN_API const char* bnn_last_error(void); /* of this thread */
 BNN_API int bnn_kernels_count(void);
 BNN_API const char* bnn_kernels_name(int index);
@@ -62,6 +79,8 @@ BNN_API const char* bnn_kernels_chosen(void); /* null where the environment name
 BNN_API int bnn_conv2d(const char* kernels, int threads, const bnn_conv2d_call* call);
 BNN_API int bnn_linear(const char* kernels, int threads, const bnn_linear_call* call);
 BNN_API int bnn_pack(const char* kernels, int threads, const bnn_pack_call* call);
+BNN_API int bnn_average_pool(const char* kernels, int threads, const bnn_average_pool_call* call);
+BNN_API int bnn_stem(const char* kernels, int threads, const bnn_stem_call* call);
 
 /* A convolution that is prepared once and run many times, in milliseconds for `runs` runs on this thread. */
 BNN_API int bnn_conv2d_time(const char* kernels, int runs, const bnn_conv2d_call* call, double* milliseconds);

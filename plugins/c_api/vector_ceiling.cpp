@@ -25,25 +25,33 @@ namespace {
 
 #if defined(__x86_64__)
 
-// As `count_vectors<4>` of kernels_avx512.cpp: four vectors of pixels, four output channels.
+// As `count_vectors<3>` of kernels_avx512.cpp: three vectors of pixels, four output channels, two rows.
 __attribute__((target("avx512f,avx512vpopcntdq"))) int64_t count_avx512(int runs) {
-  __m512i cells[4], weights[4], sums[16];
-  for (int i = 0; i < 4; ++i) {
-    cells[i] = weights[i] = _mm512_set1_epi32(i);
-    BNN_OPAQUE(weights[i]);
+  __m512i cells[3], weights[2], sums[12], chains[12];
+  for (int i = 0; i < 3; ++i) cells[i] = _mm512_set1_epi32(i);
+  for (__m512i& weight : weights) {
+    weight = _mm512_set1_epi32(1);
+    BNN_OPAQUE(weight);
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) sums[i] = _mm512_setzero_si512();
+#pragma GCC unroll 12
+  for (int i = 0; i < 12; ++i) sums[i] = chains[i] = _mm512_setzero_si512();
   for (int run = 0; run < runs; ++run) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) BNN_OPAQUE(cells[i]);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      sums[i] = _mm512_add_epi32(sums[i], _mm512_popcnt_epi32(_mm512_xor_si512(cells[i / 4], weights[i % 4])));
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; ++i) {
+      BNN_OPAQUE(cells[i / 4]);
+      const __m512i x = _mm512_xor_si512(cells[i / 4], weights[0]), next = _mm512_xor_si512(cells[i / 4], weights[1]);
+      const __m512i carry = _mm512_ternarylogic_epi32(chains[i], x, next, 0xd4);
+      sums[i] = _mm512_add_epi32(sums[i], _mm512_popcnt_epi32(carry));
+      chains[i] = next;
+      BNN_OPAQUE(sums[i]);
+    }
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) BNN_OPAQUE(sums[i]);
-  return 16 * 512;
+#pragma GCC unroll 12
+  for (int i = 0; i < 12; ++i) {
+    BNN_OPAQUE(sums[i]);
+    BNN_OPAQUE(chains[i]);
+  }
+  return 2 * 12 * 512;
 }
 
 __attribute__((target("avx2"))) inline __m256i look_three_up(const __m256i (&tables)[3], __m256i& cells) {

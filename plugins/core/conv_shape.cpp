@@ -8,19 +8,7 @@ namespace {
 // Far beyond any network, and small enough that the product of two such sizes is no overflow.
 constexpr int64_t kLargestSize = int64_t{1} << 24;
 
-void check_range(const char* name, int64_t found, int64_t least) {
-  if (found < least || found > kLargestSize)
-    refuse("attribute ", name, " is ", found, ", wanted ", least, " to ", kLargestSize);
-}
-
 constexpr int64_t kMostTaps = (int64_t{1} << 22);
-
-int64_t output_size(const char* axis, int64_t input, int64_t pads, int64_t kernel, int64_t dilation, int64_t stride) {
-  const int64_t window = dilation * (kernel - 1) + 1;
-  if (input + pads < window)
-    refuse("the kernel spans ", window, " pixels of ", axis, ", but the padded input has ", input + pads);
-  return (input + pads - window) / stride + 1;
-}
 
 }  // namespace
 
@@ -28,6 +16,18 @@ std::string to_text(const Dims& dims) {
   std::string text;
   for (const int64_t dim : dims) text += (text.empty() ? "" : "x") + std::to_string(dim);
   return text.empty() ? "a scalar" : text;
+}
+
+void check_range(const char* name, int64_t found, int64_t least) {
+  if (found < least || found > kLargestSize)
+    refuse("attribute ", name, " is ", found, ", wanted ", least, " to ", kLargestSize);
+}
+
+int64_t output_size(const char* axis, int64_t input, int64_t pads, int64_t kernel, int64_t dilation, int64_t stride) {
+  const int64_t window = dilation * (kernel - 1) + 1;
+  if (input + pads < window)
+    refuse("the kernel spans ", window, " pixels of ", axis, ", but the padded input has ", input + pads);
+  return (input + pads - window) / stride + 1;
 }
 
 void check(const ConvAttributes& a) {

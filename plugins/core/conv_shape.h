@@ -13,6 +13,12 @@ using Dims = std::vector<int64_t>;
 
 std::string to_text(const Dims& dims);  // "1x56x56x2"
 
+// Throws InvalidInput unless `found` is at least `least`, and no larger than any network needs.
+void check_range(const char* name, int64_t found, int64_t least);
+
+// How many windows of `kernel` pixels, `dilation` apart, fit on an axis. Throws InvalidInput where none does.
+int64_t output_size(const char* axis, int64_t input, int64_t pads, int64_t kernel, int64_t dilation, int64_t stride);
+
 // The attributes of a packed convolution, as the node has them.
 struct ConvAttributes {
   int64_t channels = 0;

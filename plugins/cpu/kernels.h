@@ -96,6 +96,76 @@ struct PackTask {
   int64_t word_stride;
 };
 
+// Averages of windows without padding, of `channels` planes: y[c][p] is that of output pixel first + p, counted row by
+// row. The sum goes up from zero, row by row of the window, and is divided by the number of its pixels.
+struct AverageTask {
+  const float* x;  // of the first plane
+  int64_t plane_stride;
+  int64_t width;  // of a plane of x
+  int64_t kernel[2];
+  int64_t strides[2];
+  int64_t out_width;
+  int64_t channels;
+  int64_t first;
+  int64_t pixels;
+  float* y;
+  int64_t y_stride;  // from one channel to the next
+};
+
+constexpr int kPointwiseVectors = 3;  // of pixels whose outputs are summed at a time
+
+// A 1x1 convolution: y[o][p] = bias[o] + sum over k < terms of weights[k][o] * x[k][p], for a block of output channels.
+//
+// x is read in whole vectors. A few pixels that would not fill another one may follow in y as a tail, whose values of x
+// are spread: each as often as a block has outputs.
+struct PointwiseTask {
+  const float* x;
+  int64_t row_stride;
+  int64_t terms;
+  int pixels;
+  const float* tail;  // [tail_pixels, terms, float_outputs]
+  int tail_pixels;
+  const float* weights;  // [terms, float_outputs]
+  const float* bias;     // [outputs]
+  int outputs;           // 1 to float_outputs
+  float* y;
+  int64_t plane_stride;
+};
+
+constexpr int kStemTile = 4;     // rows and columns of a tile of outputs
+constexpr int kStemPoints = 7;   // rows and columns of its transformed inputs
+constexpr int kStemTaps = 4;     // rows and columns of a kernel once its even and odd ones are apart
+constexpr int kStemLines = 16;   // as many as a tile reads rows of the image, and two more
+constexpr int kStemVectors = 2;  // of tiles side by side, summed at a time
+
+// One row of tiles of a stem: the convolution's outputs in rows 4 tile_row to 4 tile_row + rows - 1, pooled.
+//
+// A line is a row of the padded image, its columns sorted by their remainder modulo 8: [8, line_cells].
+struct StemTask {
+  const float* image;  // [channels, height, width]
+  int64_t channels, height, width;
+  int64_t pad_top, pad_left;
+  int64_t tile_row;
+  bool is_first;         // or lines has the rows of the tiles above
+  int rows;              // of the convolution's outputs, 1 to 4
+  int pooled_rows;       // 1 or 2
+  int64_t pooled_width;  // of y
+  int64_t tiles;         // side by side, filled up to whole steps of kStemVectors vectors
+  int64_t line_cells;    // as many, and one more vector
+  const float* beyond;   // [4, tiles]: -infinity in the first column beyond the outputs, else infinity; null: in none
+  const float* weights;  // [blocks, 49, 4 channels, float_outputs], transformed
+  const float* bias;     // [outputs]
+  int64_t outputs;
+  float* y;  // the first pooled row of output 0
+  int64_t plane_stride;
+  // Memory.
+  float* padded_line;  // [8 line_cells], zeros where the padding is
+  float* lines;        // [channels, row % kStemLines, 8, line_cells]
+  float* transformed;  // [49, 4 channels, kStemVectors vectors]
+  float* right;        // [outputs, 4, vector]: the last columns of the vector of tiles to the left
+  float* above;        // [outputs, 2, tiles]: the largest values in the last row of the tiles above
+};
+
 struct Kernels {
   const char* name;
   Cell cell;
@@ -109,9 +179,17 @@ struct Kernels {
   void (*count)(const CountTask&);
   void (*finish)(const EpilogueKind&, const EpilogueOperands&, const FinishTask&);
   void (*gather)(const GatherTask&);
+  // Null, or what `count` wants done to a gathered column, and once to weights: cells, [rows, row_cells].
+  void (*chain_rows)(uint32_t* cells, int64_t rows, int64_t row_cells);
   void (*split_nibbles)(const uint32_t* words, int64_t count, int shift, uint8_t* cells);
   void (*pack)(const PackTask&);
   int64_t (*differing_bits)(const int32_t* a, const int32_t* b, int64_t words);
+  int float_lanes;               // pixels of a vector of float32
+  int float_outputs;             // output channels that float layers sum at a time
+  double float_products_per_ns;  // roughly
+  void (*average)(const AverageTask&);
+  void (*pointwise)(const PointwiseTask&);
+  void (*stem)(const StemTask&);
 };
 
 // The sets that were compiled, best first; the last one runs everywhere.

@@ -15,10 +15,12 @@
 
 #include <cstring>
 
+#include "cpu/average_pool_lanes.h"
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 #include "cpu/nibble_table.h"
 #include "cpu/pack_lanes.h"
+#include "cpu/stem_lanes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -26,6 +28,7 @@ namespace {
 struct Avx2Lanes {
   static constexpr int kWidth = 8;
   static constexpr int64_t kFewClasses = 9;  // as many as a 3x3 kernel has
+  static constexpr int kFloatOutputs = 4;
 
   static __m256i first(int lanes) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -87,9 +90,30 @@ struct Avx2Lanes {
     const __m256 found = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row.values), classes.index);
     return _mm256_xor_ps(found, _mm256_castsi256_ps(_mm256_and_si256(classes.is_ninth, row.ninth)));
   }
+  // The values in even and in odd places of two vectors, one behind the other.
+  static __m256 evens(__m256 a, __m256 b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
+  static __m256 odds(__m256 a, __m256 b) { return in_order(_mm256_shuffle_ps(a, b, 0xdd)); }
+  static __m256 in_order(__m256 halves_of_both) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(halves_of_both), 0xd8));
+  }
+  // The values of two vectors in turn: the first half of them, and the second.
+  static __m256 interleave_low(__m256 a, __m256 b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+  }
+  static __m256 interleave_high(__m256 a, __m256 b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+  }
+  // The last value of `before`, then all of x but its last.
+  static __m256 shift_in(__m256 before, __m256 x) {
+    const __m256 middle = _mm256_permute2f128_ps(before, x, 0x21);  // the half of 128 bits before each of x
+    return _mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(x), _mm256_castps_si256(middle), 12));
+  }
   static __m256 to_float(__m256i value) { return _mm256_cvtepi32_ps(value); }
   static __m256i add(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
   static __m256 add(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+  static __m256 subtract(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
+  static __m256 min(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
+  static __m256 max(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
   static __m256i multiply(__m256i a, __m256i b) { return _mm256_mullo_epi32(a, b); }
   static __m256 multiply(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
   static __m256 multiply_add(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
@@ -131,7 +155,7 @@ inline __m256i table_row(uint16_t offset) {
 
 // 16-bit sums of one output channel, for the even and the odd bytes of each vector.
 template <int kVectors>
-struct Sums {
+struct PixelSums {
   __m256i even[kVectors], odd[kVectors];
 
   void clear() {
@@ -183,7 +207,7 @@ template <int kVectors>
 void count_pair(const void* column, int64_t rows, const uint16_t* offsets, int32_t* counts) {
   const __m256i low_half = _mm256_set1_epi8(15);
   const auto* cells = static_cast<const __m256i*>(column);
-  Sums<kVectors> even, odd;
+  PixelSums<kVectors> even, odd;
   even.clear();
   odd.clear();
   for (int64_t steps = rows / kStepRows; steps > 0; steps -= kStepsToFlush) {
@@ -278,9 +302,16 @@ const Kernels& avx2_kernels() {
                                    count,
                                    finish<Avx2Lanes>,
                                    gather_runs<Avx2Lanes, 32, 1>,
+                                   nullptr,
                                    split_nibbles,
                                    pack<Avx2Lanes>,
-                                   differing_bits};
+                                   differing_bits,
+                                   Avx2Lanes::kWidth,
+                                   Avx2Lanes::kFloatOutputs,
+                                   50,
+                                   average<Avx2Lanes>,
+                                   pointwise<Avx2Lanes>,
+                                   stem<Avx2Lanes>};
   return kernels;
 }
 

@@ -4,9 +4,11 @@
 
 #include <arm_neon.h>
 
+#include "cpu/average_pool_lanes.h"
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 #include "cpu/pack_lanes.h"
+#include "cpu/stem_lanes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -14,6 +16,7 @@ namespace {
 struct NeonLanes {
   static constexpr int kWidth = 4;
   static constexpr int64_t kFewClasses = INT64_MAX;  // all the same
+  static constexpr int kFloatOutputs = 8;
 
   static int32x4_t load(const int32_t* p) { return vld1q_s32(p); }
   static uint32x4_t load(const uint32_t* p) { return vld1q_u32(p); }
@@ -63,9 +66,20 @@ struct NeonLanes {
                                table[vgetq_lane_s32(index, 2)], table[vgetq_lane_s32(index, 3)]};
     return vld1q_f32(row);
   }
+  // The values in even and in odd places of two vectors, one behind the other.
+  static float32x4_t evens(float32x4_t a, float32x4_t b) { return vuzp1q_f32(a, b); }
+  static float32x4_t odds(float32x4_t a, float32x4_t b) { return vuzp2q_f32(a, b); }
+  // The values of two vectors in turn: the first half of them, and the second.
+  static float32x4_t interleave_low(float32x4_t a, float32x4_t b) { return vzip1q_f32(a, b); }
+  static float32x4_t interleave_high(float32x4_t a, float32x4_t b) { return vzip2q_f32(a, b); }
+  // The last value of `before`, then all of x but its last.
+  static float32x4_t shift_in(float32x4_t before, float32x4_t x) { return vextq_f32(before, x, 3); }
   static float32x4_t to_float(int32x4_t value) { return vcvtq_f32_s32(value); }
   static int32x4_t add(int32x4_t a, int32x4_t b) { return vaddq_s32(a, b); }
   static float32x4_t add(float32x4_t a, float32x4_t b) { return vaddq_f32(a, b); }
+  static float32x4_t subtract(float32x4_t a, float32x4_t b) { return vsubq_f32(a, b); }
+  static float32x4_t min(float32x4_t a, float32x4_t b) { return vminq_f32(a, b); }
+  static float32x4_t max(float32x4_t a, float32x4_t b) { return vmaxq_f32(a, b); }
   static int32x4_t multiply(int32x4_t a, int32x4_t b) { return vmulq_s32(a, b); }
   static float32x4_t multiply(float32x4_t a, float32x4_t b) { return vmulq_f32(a, b); }
   static float32x4_t multiply_add(float32x4_t a, float32x4_t b, float32x4_t c) { return vfmaq_f32(c, a, b); }
@@ -152,8 +166,15 @@ const Kernels& neon_kernels() {
                                    finish<NeonLanes>,
                                    gather_runs<NeonLanes, 16, 4>,
                                    nullptr,
+                                   nullptr,
                                    pack<NeonLanes>,
-                                   differing_bits};
+                                   differing_bits,
+                                   NeonLanes::kWidth,
+                                   NeonLanes::kFloatOutputs,
+                                   10,
+                                   average<NeonLanes>,
+                                   pointwise<NeonLanes>,
+                                   stem<NeonLanes>};
   return kernels;
 }
 

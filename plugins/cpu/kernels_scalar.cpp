@@ -1,8 +1,10 @@
 // Kernels in plain C++: what runs where no vector instructions are known, and the second opinion in the tests.
 
 #include "core/float_values.h"
+#include "cpu/average_pool_lanes.h"
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
+#include "cpu/stem_lanes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -10,6 +12,7 @@ namespace {
 struct ScalarLanes {
   static constexpr int kWidth = 1;
   static constexpr int64_t kFewClasses = INT64_MAX;  // all the same
+  static constexpr int kFloatOutputs = 4;
 
   static int32_t load(const int32_t* p) { return *p; }
   static uint32_t load(const uint32_t* p) { return *p; }
@@ -35,9 +38,20 @@ struct ScalarLanes {
   static float look_up(const float* table, int32_t index) {
     return table[index];
   }
+  // The values in even and in odd places of two vectors, one behind the other.
+  static float evens(float a, float) { return a; }
+  static float odds(float, float b) { return b; }
+  // The values of two vectors in turn: the first half of them, and the second.
+  static float interleave_low(float a, float) { return a; }
+  static float interleave_high(float, float b) { return b; }
+  // The last value of `before`, then all of x but its last.
+  static float shift_in(float before, float) { return before; }
   static float to_float(int32_t value) { return static_cast<float>(value); }
   static int32_t add(int32_t a, int32_t b) { return a + b; }
   static float add(float a, float b) { return a + b; }
+  static float subtract(float a, float b) { return a - b; }
+  static float min(float a, float b) { return a < b ? a : b; }
+  static float max(float a, float b) { return a > b ? a : b; }
   static int32_t multiply(int32_t a, int32_t b) { return a * b; }
   static float multiply(float a, float b) { return a * b; }
   static float multiply_add(float a, float b, float c) { return a * b + c; }
@@ -125,8 +139,15 @@ const Kernels& scalar_kernels() {
                                    finish<ScalarLanes>,
                                    gather_runs<ScalarLanes, 16, 4>,
                                    nullptr,
+                                   nullptr,
                                    pack,
-                                   differing_bits};
+                                   differing_bits,
+                                   ScalarLanes::kWidth,
+                                   ScalarLanes::kFloatOutputs,
+                                   7,
+                                   average<ScalarLanes>,
+                                   pointwise<ScalarLanes>,
+                                   stem<ScalarLanes>};
   return kernels;
 }
 

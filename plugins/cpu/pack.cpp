@@ -5,6 +5,7 @@
 #include "core/bits.h"
 #include "core/error.h"
 #include "core/float_values.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -46,7 +47,7 @@ void pack(const Kernels& kernels, PackKind kind, const PackShape& shape, const v
           const float* lower, const float* upper, bool lower_per_channel, bool upper_per_channel, int32_t* packed,
           Runtime& runtime) {
   const int64_t words = words_for(shape.channels), row_words = shape.packed.back();
-  const int64_t parts = (shape.pixels + kPixelsPerTask - 1) / kPixelsPerTask;
+  const int64_t parts = divided_up(shape.pixels, kPixelsPerTask);
   // A comparison takes about as long as the products of 64 bits.
   const double values = static_cast<double>(shape.batch * shape.channels * shape.pixels);
   const double time = 64 * values / kernels.products_per_ns;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/float_values.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -13,7 +14,7 @@ constexpr double kPlaneBytesPerNs = 4;
 
 // The set itself, or the scalar one where the layer has more channels and taps than the set can count.
 const Kernels& fitting(const Kernels& kernels, const ConvAttributes& a, const ConvWeightShape& w) {
-  const int64_t cells = (a.channels / a.group + cell_channels(kernels.cell) - 1) / cell_channels(kernels.cell);
+  const int64_t cells = divided_up(a.channels / a.group, cell_channels(kernels.cell));
   return planes_of(a.levels) * w.taps() * cells <= kernels.most_rows - kernels.row_multiple ? kernels
                                                                                             : scalar_kernels();
 }
@@ -50,18 +51,18 @@ class Call {
     vectors_ = shape.pixels() / kernels.lanes;
     has_tail_ = vectors_ > 0 && left <= kernels.most_tail;
     if (left > 0 && !has_tail_) ++vectors_;
-    tiles_ = (vectors_ + kernels.most_vectors - 1) / kernels.most_vectors;
-    const int64_t enough = 2 * most_threads(), parts = (outputs_ + 31) / 32;
-    chunks_ = std::min(parts, (enough + tiles_ * shape.batch - 1) / (tiles_ * shape.batch));
-    chunk_outputs_ = (parts + chunks_ - 1) / chunks_ * 32;
-    chunks_ = (outputs_ + chunk_outputs_ - 1) / chunk_outputs_;
+    tiles_ = divided_up(vectors_, kernels.most_vectors);
+    const int64_t enough = 2 * most_threads(), parts = divided_up(outputs_, 32);
+    chunks_ = std::min(parts, divided_up(enough, tiles_ * shape.batch));
+    chunk_outputs_ = divided_up(parts, chunks_) * 32;
+    chunks_ = divided_up(outputs_, chunk_outputs_);
   }
 
   void run(Runtime& runtime) {
     const int64_t cell = cell_bytes(kernels_.cell);
     const Scratch planes(runtime, static_cast<size_t>(shape_.batch * layout_.image_cells() * cell + kSlackBytes));
     planes_ = planes.data();
-    const int64_t row_tasks = (layout_.rows() + kPlaneRowsPerTask - 1) / kPlaneRowsPerTask;
+    const int64_t row_tasks = divided_up(layout_.rows(), kPlaneRowsPerTask);
     const double fill_time = static_cast<double>(shape_.batch * layout_.image_cells() * cell) / kPlaneBytesPerNs;
     runtime.run_tasks(static_cast<size_t>(shape_.batch * row_tasks), fill_time, [&](size_t task) {
       fill_rows(static_cast<int64_t>(task) / row_tasks, static_cast<int64_t>(task) % row_tasks * kPlaneRowsPerTask);
@@ -70,10 +71,9 @@ class Call {
     const int64_t tasks = shape_.batch * tiles_ * chunks_;
     const int slots = static_cast<int>(std::min<int64_t>(tasks, most_threads()));
     const int64_t row_cells = int64_t{kernels_.lanes} * (kernels_.most_vectors + (kernels_.most_tail > 0));
-    const int64_t column_bytes = (weights_.rows() * row_cells * cell + 2 * kSlackBytes - 1) / kSlackBytes * kSlackBytes;
+    const int64_t column_bytes = rounded_up(weights_.rows() * row_cells * cell + kSlackBytes, kSlackBytes);
     const int64_t tail_bytes = weights_.rows() * kBlockOutputs * 4 * kernels_.most_tail;
-    const int64_t slot_bytes =
-        column_bytes + (tail_bytes + kSlackBytes - 1) / kSlackBytes * kSlackBytes + TileMemory::kFixedBytes;
+    const int64_t slot_bytes = column_bytes + rounded_up(tail_bytes, kSlackBytes) + TileMemory::kFixedBytes;
     const Scratch memory(runtime, static_cast<size_t>(slots * slot_bytes));
     std::vector<int64_t> gathered(static_cast<size_t>(slots), -1);
     SlotPool pool(slots);
@@ -143,6 +143,7 @@ void Call::gather(int64_t n, int64_t group, const Run* runs, int run_count, int6
                    layout_.tap_offsets().data(), taps, runs, run_count, row_cells, column});
   const int64_t used = weights_.used_rows() * row_cells * cell, all = weights_.rows() * row_cells * cell;
   std::memset(static_cast<uint8_t*>(column) + used, 0, static_cast<size_t>(all - used));
+  if (kernels_.chain_rows) kernels_.chain_rows(static_cast<uint32_t*>(column), weights_.rows(), row_cells);
 }
 
 // The tail of a tile, out of the column: each cell as often as a block has outputs.

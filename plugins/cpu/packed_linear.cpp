@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/float_values.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 namespace {
@@ -60,7 +61,7 @@ void PackedLinear::run(int64_t batch, const EpilogueKind& kind, const EpilogueOp
   for (int64_t i = 0; i < batch * row_words; ++i)
     rows[i] = (i + 1) % words_ == 0 ? static_cast<int32_t>(static_cast<uint32_t>(packed[i]) & used) : packed[i];
 
-  const int64_t parts = (outputs_ + kOutputsPerTask - 1) / kOutputsPerTask;
+  const int64_t parts = divided_up(outputs_, kOutputsPerTask);
   const double products = static_cast<double>(batch * outputs_) * static_cast<double>(row_words * kWordBits);
   runtime.run_tasks(static_cast<size_t>(batch * parts), products / kernels_.products_per_ns, [&](size_t task) {
     const int64_t n = static_cast<int64_t>(task) / parts, first = static_cast<int64_t>(task) % parts * kOutputsPerTask;

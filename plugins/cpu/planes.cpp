@@ -1,4 +1,5 @@
 #include "cpu/planes.h"
+#include "cpu/sizes.h"
 
 #include <algorithm>
 #include <cstring>
@@ -36,7 +37,7 @@ PlaneLayout::PlaneLayout(const ConvAttributes& a, const ConvWeightShape& w, cons
   const int64_t width = s.width + a.pads[1] + a.pads[3];
   phases_ = std::min(a.strides[1], width);  // a stride beyond the width makes a single output column
   stride_rows_ = a.strides[0];
-  phase_width_ = (width + phases_ - 1) / phases_;
+  phase_width_ = divided_up(width, phases_);
   plane_cells_ = rows_ * row_cells();
   for (int64_t kh = 0; kh < w.kernel_height; ++kh)
     for (int64_t kw = 0; kw < w.kernel_width; ++kw) {

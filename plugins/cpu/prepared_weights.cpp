@@ -3,27 +3,25 @@
 #include <cstring>
 
 #include "cpu/nibble_table.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
-namespace {
-
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-}  // namespace
-
 PreparedWeights::PreparedWeights(const Kernels& kernels, const ConvAttributes& attributes, const ConvWeightShape& shape,
                                  const int32_t* weight)
     : shape_(shape), cell_(kernels.cell) {
   group_channels_ = attributes.channels / attributes.group;
   planes_ = planes_of(attributes.levels);
   group_outputs_ = shape.outputs / attributes.group;
-  cells_per_plane_ = (group_channels_ + cell_channels(cell_) - 1) / cell_channels(cell_);
+  cells_per_plane_ = divided_up(group_channels_, cell_channels(cell_));
   cells_per_tap_ = planes_ * cells_per_plane_;
-  rows_ = round_up(used_rows(), kernels.row_multiple);
-  blocks_ = round_up(group_outputs_, kBlockOutputs) / kBlockOutputs;
+  rows_ = rounded_up(used_rows(), kernels.row_multiple);
+  blocks_ = divided_up(group_outputs_, kBlockOutputs);
   block_bytes_ = cell_ == Cell::kWord ? rows_ * kBlockOutputs * 4 : rows_ * (kBlockOutputs / 2) * 2;
   data_.assign(static_cast<size_t>(attributes.group * blocks_ * block_bytes_), 0);
   if (cell_ == Cell::kWord) lay_out_words(weight);
+  if (kernels.chain_rows)
+    for (int64_t block = 0; block < attributes.group * blocks_; ++block)
+      kernels.chain_rows(reinterpret_cast<uint32_t*>(data_.data() + block * block_bytes_), rows_, kBlockOutputs);
   if (cell_ == Cell::kNibble) lay_out_nibbles(weight);
   tap_sums_.reserve(static_cast<size_t>(shape.outputs * shape.taps()));
   for (int64_t o = 0; o < shape.outputs; ++o)

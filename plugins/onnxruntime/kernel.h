@@ -35,6 +35,7 @@ void add_pack_operators(std::vector<Operator>& operators);
 void add_conv_operators(std::vector<Operator>& operators);
 void add_linear_operators(std::vector<Operator>& operators);
 void add_max_pool_operators(std::vector<Operator>& operators);
+void add_float_operators(std::vector<Operator>& operators);
 
 // Takes the suffix of a layer on float16 off its name; false, and the name as it was, where there is none.
 bool remove_float16_suffix(std::string* name);

@@ -11,6 +11,7 @@ const std::vector<Operator>& all_operators() {
     add_conv_operators(all);
     add_linear_operators(all);
     add_max_pool_operators(all);
+    add_float_operators(all);
     return all;
   }();
   return operators;

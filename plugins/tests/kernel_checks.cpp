@@ -1,11 +1,13 @@
 // Every set of kernels that this processor supports, compared with the plain loops: convolutions of random geometry
-// with every epilogue, the layers of real networks, fully connected layers, packing. Bit for bit, but that a NaN is a
-// NaN.
+// with every epilogue, the layers of real networks, fully connected layers, packing; float layers (`float_layers.cpp`).
+// Bit for bit, but that a NaN is a NaN; sums of real products, of which each set has its own order, within their
+// rounding.
 //
 // It needs nothing but the kernels, so it runs where Python does not: on the machine that it was compiled for, or under
 // an emulator.
 
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -13,27 +15,12 @@
 #include "c_api/c_api.h"
 #include "core/bits.h"
 #include "tests/cases.h"
+#include "tests/tally.h"
 
 namespace bnn::tests {
 namespace {
 
-constexpr int kConvolutions = 400, kLinears = 60, kPacks = 120;
-
-struct Tally {
-  int passed = 0, failed = 0;
-};
-
-void note(Tally& tally, bool right, const char* kernels, const std::string& what) {
-  ++(right ? tally.passed : tally.failed);
-  if (!right) std::printf("%s: wrong: %s (%s)\n", kernels, what.c_str(), bnn_last_error());
-}
-
-std::vector<const char*> supported_kernels() {
-  std::vector<const char*> names;
-  for (int i = 0; i < bnn_kernels_count(); ++i)
-    if (bnn_kernels_supported(i)) names.push_back(bnn_kernels_name(i));
-  return names;
-}
+constexpr int kConvolutions = 400, kLinears = 60, kPacks = 120, kAveragePools = 150, kStems = 60;
 
 void check_convolution(Convolution conv, Random& random, std::vector<Tally>& tallies) {
   const std::vector<const char*> sets = supported_kernels();
@@ -136,6 +123,8 @@ int check_all() {
   check_convolution(greatest_count(), random, tallies);
   for (int i = 0; i < kLinears; ++i) check_linear(random, tallies);
   for (int i = 0; i < kPacks; ++i) check_pack(random, tallies);
+  for (int i = 0; i < kAveragePools; ++i) check_average_pool(random, tallies);
+  for (int i = 0; i < kStems; ++i) check_stem(random, tallies);
   int failed = 0;
   for (size_t i = 0; i < sets.size(); ++i) {
     std::printf("%s: %d passed, %d failed\n", sets[i], tallies[i].passed, tallies[i].failed);

@@ -74,6 +74,18 @@ class PackCall(ctypes.Structure):
     )
 
 
+class AveragePoolCall(ctypes.Structure):
+    """`bnn_average_pool_call`."""
+
+    _fields_ = (
+        ("x_dims", Int * 4),
+        ("kernel", Int * 2),
+        ("strides", Int * 2),
+        ("weight_dims", Int * 4),
+        *((name, Pointer) for name in ("x", "weight", "bias", "y")),
+    )
+
+
 class NativeError(Exception):
     """What a function of the library left as its last error."""
 
@@ -203,6 +215,7 @@ def native() -> Iterator[Native]:
 class Toolbox:
     """What these tests share, as one fixture: a conftest cannot be imported from."""
 
+    AveragePoolCall = AveragePoolCall
     ConvCase = ConvCase
     LinearCall = LinearCall
     PackCall = PackCall

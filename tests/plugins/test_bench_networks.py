@@ -76,7 +76,7 @@ def contenders(library: Library) -> Iterator[Callable[..., Contenders]]:
 # ---- contenders
 
 
-@pytest.mark.parametrize("name", ["Residual", "Fused", "Unipolar"])
+@pytest.mark.parametrize("name", ["Residual", "Fused", "Unipolar", "Stemmed"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_all_run_and_are_right(network: Any, contenders: Any, name: str, batch: int) -> None:
     made = contenders(network(name), batch)
@@ -312,7 +312,7 @@ def test_work_of_a_network_by_hand(network: Any) -> None:
     assert "Reshape" not in rows
 
 
-@pytest.mark.parametrize("name", ["Residual", "Fused", "Assorted", "UnipolarChain"])
+@pytest.mark.parametrize("name", ["Residual", "Fused", "Assorted", "UnipolarChain", "Stemmed"])
 def test_shapes_are_those_of_a_run(network: Any, contenders: Any, name: str) -> None:
     given = network(name)
     shapes = network_work.shapes_of(given.model, BATCH)

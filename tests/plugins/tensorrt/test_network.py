@@ -20,6 +20,7 @@ from bnn_deploy.evaluator import reference_evaluator
 from bnn_deploy.export.capture import capture
 from bnn_deploy.loading import load
 from bnn_deploy.passes import run_passes
+from bnn_deploy.passes.split_float import SplitFloatPass
 from bnn_deploy.runners.native_cpu import NativeCpuRunner
 from bnn_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -35,9 +36,10 @@ def captured(name: str) -> onnx.ModelProto:
 
 
 def deployed_zoo(name: str, precision: str) -> onnx.ModelProto:
-    """The file that it is exported to."""
+    """The file that it is exported to, with standard nodes for what has no plugin, as TensorRT is given it."""
     model = ir.from_proto(captured(name))
     run_passes(model, precision)
+    SplitFloatPass()(model)
     model.ir_version = opset.ONNX_IR_VERSION
     return ir.to_proto(model)
 
