@@ -86,7 +86,7 @@ void average(const AverageTask& t) {
 template <class Lanes, int kVectors>
 void pointwise_vectors(const PointwiseTask& t, int first) {
   constexpr int kWidth = Lanes::kWidth;
-  const auto sums = sum_products<Lanes, kVectors>(t.weights, t.x + first, t.row_stride, t.terms);
+  const auto sums = sum_products<Lanes, kVectors, true>(t.weights, t.x + first, t.row_stride, t.terms);
 #pragma GCC unroll 8
   for (int o = 0; o < Lanes::kFloatOutputs; ++o) {
     if (o >= t.outputs) continue;

@@ -22,6 +22,7 @@ constexpr int64_t cell_channels(Cell cell) { return cell == Cell::kWord ? 32 : 4
 
 constexpr int kBlockOutputs = 4;     // output channels counted at a time
 constexpr int kMostTilePixels = 96;  // pixels of the largest tile of any set
+constexpr int kPrefetchedBytes = 4096;   // of weights, ahead: a processor does that by itself within a page alone
 constexpr int64_t kSlackBytes = 64;  // how far copies of whole vectors may run past what they copy
 
 // column: [rows, row_cells] cells, of which the first `vectors` vectors are counted; weights: the block's, as
@@ -138,6 +139,13 @@ constexpr int kStemTaps = 4;     // rows and columns of a kernel once its even a
 constexpr int kStemLines = 16;   // as many as a tile reads rows of the image, and two more
 constexpr int kStemVectors = 2;  // of tiles side by side, summed at a time
 
+// A stem's four phases: even and odd rows of the kernel with even and odd columns. At infinity, the last point, a
+// phase's transformed kernel is its last tap, which odd rows or columns do not have if the kernel has fewer than 8 of
+// them; there these phases are last, and left out.
+constexpr int stem_place(int column_point, int row_parity, int column_parity) {
+  return column_point == kStemPoints - 1 ? 2 * column_parity + row_parity : 2 * row_parity + column_parity;
+}
+
 // One row of tiles of a stem: the convolution's outputs in rows 4 tile_row to 4 tile_row + rows - 1, pooled.
 //
 // A line is a row of the padded image, its columns sorted by their remainder modulo 8: [8, line_cells].
@@ -146,14 +154,15 @@ struct StemTask {
   int64_t channels, height, width;
   int64_t pad_top, pad_left;
   int64_t tile_row;
-  bool is_first;         // or lines has the rows of the tiles above
-  int rows;              // of the convolution's outputs, 1 to 4
-  int pooled_rows;       // 1 or 2
-  int64_t pooled_width;  // of y
-  int64_t tiles;         // side by side, filled up to whole steps of kStemVectors vectors
-  int64_t line_cells;    // as many, and one more vector
+  bool is_first;               // or lines has the rows of the tiles above
+  bool few_rows, few_columns;  // whether the kernel has fewer than 8 of them
+  int rows;                    // of the convolution's outputs, 1 to 4
+  int pooled_rows;             // 1 or 2
+  int64_t pooled_width;        // of y
+  int64_t tiles;               // side by side, filled up to whole steps of kStemVectors vectors
+  int64_t line_cells;          // as many, and one more vector
   const float* beyond;   // [4, tiles]: -infinity in the first column beyond the outputs, else infinity; null: in none
-  const float* weights;  // [blocks, 49, 4 channels, float_outputs], transformed
+  const float* weights;  // [blocks, 49, phase in its place, channels, float_outputs], transformed
   const float* bias;     // [outputs]
   int64_t outputs;
   float* y;  // the first pooled row of output 0
@@ -161,7 +170,7 @@ struct StemTask {
   // Memory.
   float* padded_line;  // [8 line_cells], zeros where the padding is
   float* lines;        // [channels, row % kStemLines, 8, line_cells]
-  float* transformed;  // [49, 4 channels, kStemVectors vectors]
+  float* transformed;  // [49, phase in its place, channels, kStemVectors vectors]
   float* right;        // [outputs, 4, vector]: the last columns of the vector of tiles to the left
   float* above;        // [outputs, 2, tiles]: the largest values in the last row of the tiles above
 };

@@ -120,7 +120,7 @@ struct Avx512Lanes {
 };
 
 constexpr int kLanes = 16;
-constexpr int kMostTail = 8;  // beyond that another vector is cheaper
+constexpr int kMostTail = 8;            // beyond that another vector is cheaper
 
 // Of rows x_0, x_1, x_2... every other one becomes the exclusive or of all so far: x_0, s_1, x_2, s_3... What is done
 // to activations and to weights is done to their differences.
@@ -149,6 +149,7 @@ void count_vectors(const CountTask& t) {
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) carries[o][v] = chains[o][v] = _mm512_setzero_si512();
   for (int64_t k = 0; k < t.rows; k += 2, column += 2 * t.row_cells, weights += 2 * kBlockOutputs) {
+    _mm_prefetch(reinterpret_cast<const char*>(weights) + kPrefetchedBytes, _MM_HINT_T0);
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) {
       asm("" : "+r"(weights));  // read anew as operands for each vector, and not held in eight registers

@@ -19,7 +19,7 @@ struct Sums {
 //
 // weights: [terms, Lanes::kFloatOutputs]; rows: [terms, row_stride] floats, of which the first kVectors vectors, at
 // most three, count; k goes up.
-template <class Lanes, int kVectors>
+template <class Lanes, int kVectors, bool kPrefetch = false>
 inline __attribute__((always_inline)) Sums<Lanes, kVectors> sum_products(const float* weights, const float* rows,
                                                                          int64_t row_stride, int64_t terms) {
   Sums<Lanes, kVectors> sums;
@@ -28,6 +28,7 @@ inline __attribute__((always_inline)) Sums<Lanes, kVectors> sum_products(const f
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) sums.of[o][v] = Lanes::set(0.0f);
   for (int64_t k = 0; k < terms; ++k, weights += Lanes::kFloatOutputs, rows += row_stride) {
+    if constexpr (kPrefetch) __builtin_prefetch(weights + kPrefetchedBytes / sizeof(float));
     Vector<Lanes> x[kVectors];
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) x[v] = Lanes::load(rows + v * Lanes::kWidth);

@@ -108,13 +108,13 @@ Stem::Stem(const Kernels& kernels, const int64_t (&pads)[4], const Dims& weight_
               half[i][column / 2] +=
                   transform.rows[i][row / 2] *
                   static_cast<double>(weight[(o * channels_ + c) * window + row * kernel_[1] + column]);
-        float* out = transformed_.data() + o / block * kStemPoints * kStemPoints * terms * block +
-                     (phase * channels_ + c) * block + o % block;
+        float* out =
+            transformed_.data() + o / block * kStemPoints * kStemPoints * terms * block + c * block + o % block;
         for (int i = 0; i < kStemPoints; ++i)
           for (int j = 0; j < kStemPoints; ++j, out += terms * block) {
             double sum = 0.0;
             for (int tap = 0; tap < kStemTaps; ++tap) sum += half[i][tap] * transform.rows[j][tap];
-            *out = static_cast<float>(sum);
+            out[stem_place(j, phase / 2, phase % 2) * channels_ * block] = static_cast<float>(sum);
           }
       }
 }
@@ -196,6 +196,8 @@ void Stem::run_tiles(const StemShape& s, Rows rows, StemTask t) const {
   t.width = s.width;
   t.pad_top = pads_[0];
   t.pad_left = pads_[1];
+  t.few_rows = kernel_[0] < kMostKernel;
+  t.few_columns = kernel_[1] < kMostKernel;
   t.pooled_width = s.out_width;
   t.plane_stride = s.out_pixels();
   t.weights = transformed_.data();

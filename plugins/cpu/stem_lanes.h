@@ -110,38 +110,52 @@ void read_lines(const StemTask& t) {
     }
 }
 
-// B^T d B of one chunk of tiles: t.transformed, [49, 4 C, chunk].
+// B^T d B of one vector of tiles, of one phase of a channel. transformed: that vector of the
+// channel at the first point, in the first place.
+template <class Lanes>
+void transform_tiles(const StemTask& t, int64_t channel, int row_parity, int column_parity, int64_t first_tile,
+                     float* transformed) {
+  constexpr int kChunk = kStemVectors * Lanes::kWidth;
+  int64_t offsets[kStemPoints];  // of the columns of d, in a line
+  for (int s = 0; s < kStemPoints; ++s) {
+    const int column = 2 * s + column_parity;
+    offsets[s] = column % 8 * t.line_cells + column / 8 + first_tile;
+  }
+  Vector<Lanes> wide[kStemPoints][kStemPoints];  // [row of d, point]
+#pragma GCC unroll 1
+  for (int r = 0; r < kStemPoints; ++r) {
+    const float* line = line_of<Lanes>(t, channel, (t.tile_row * kStemTile + r) * 2 + row_parity);
+    Vector<Lanes> d[kStemPoints];
+#pragma GCC unroll 7
+    for (int s = 0; s < kStemPoints; ++s) d[s] = Lanes::load(line + offsets[s]);
+    transform_input<Lanes>(d, wide[r]);
+  }
+  const int64_t point_step = 4 * t.channels * kChunk;
+  // At infinity a phase may be left out: see `stem_place`.
+  const int rows = row_parity == 1 && t.few_rows ? kStemPoints - 1 : kStemPoints;
+  const int columns = column_parity == 1 && t.few_columns ? kStemPoints - 1 : kStemPoints;
+#pragma GCC unroll 1
+  for (int column = 0; column < columns; ++column) {
+    Vector<Lanes> d[kStemPoints], points[kStemPoints];
+#pragma GCC unroll 7
+    for (int r = 0; r < kStemPoints; ++r) d[r] = wide[r][column];
+    transform_input<Lanes>(d, points);
+    const int place = stem_place(column, row_parity, column_parity);
+    float* out = transformed + column * point_step + place * t.channels * kChunk;
+#pragma GCC unroll 7
+    for (int row = 0; row < kStemPoints; ++row, out += kStemPoints * point_step)
+      if (row < rows) Lanes::store(out, points[row]);
+  }
+}
+
+// The same of a chunk of tiles, all phases and channels: t.transformed.
 template <class Lanes>
 void transform_chunk(const StemTask& t, int64_t first_tile) {
-  constexpr int kChunk = kStemVectors * Lanes::kWidth;
-  const int64_t terms = 4 * t.channels;
   for (int64_t c = 0; c < t.channels; ++c)
     for (int phase = 0; phase < 4; ++phase)
       for (int v = 0; v < kStemVectors; ++v) {
-        const int row_parity = phase / 2, column_parity = phase % 2;
-        Vector<Lanes> wide[kStemPoints][kStemPoints];  // [row of d, point]
-#pragma GCC unroll 1
-        for (int r = 0; r < kStemPoints; ++r) {
-          const float* line = line_of<Lanes>(t, c, (t.tile_row * kStemTile + r) * 2 + row_parity) + first_tile;
-          Vector<Lanes> d[kStemPoints];
-#pragma GCC unroll 7
-          for (int s = 0; s < kStemPoints; ++s) {
-            const int column = 2 * s + column_parity;
-            d[s] = Lanes::load(line + column % 8 * t.line_cells + column / 8 + v * Lanes::kWidth);
-          }
-          transform_input<Lanes>(d, wide[r]);
-        }
-        float* out = t.transformed + (phase * t.channels + c) * kChunk + v * Lanes::kWidth;
-#pragma GCC unroll 1
-        for (int column = 0; column < kStemPoints; ++column) {
-          Vector<Lanes> d[kStemPoints], points[kStemPoints];
-#pragma GCC unroll 7
-          for (int r = 0; r < kStemPoints; ++r) d[r] = wide[r][column];
-          transform_input<Lanes>(d, points);
-#pragma GCC unroll 7
-          for (int row = 0; row < kStemPoints; ++row)
-            Lanes::store(out + (row * kStemPoints + column) * terms * kChunk, points[row]);
-        }
+        float* out = t.transformed + c * kStemVectors * Lanes::kWidth + v * Lanes::kWidth;
+        transform_tiles<Lanes>(t, c, phase / 2, phase % 2, first_tile + v * Lanes::kWidth, out);
       }
 }
 
@@ -201,7 +215,9 @@ void finish_chunk(const StemTask& t, int64_t first_tile, int64_t first_output) {
   for (int row = 0; row < kStemPoints; ++row) {
     Sums<Lanes, kStemVectors> sums[kStemPoints];
     for (int column = 0; column < kStemPoints; ++column) {
-      sums[column] = sum_products<Lanes, kStemVectors>(weights, inputs, kChunk, terms);
+      const int halvings = (t.few_rows && row == kStemPoints - 1) + (t.few_columns && column == kStemPoints - 1);
+      sums[column] = halvings == 0 ? sum_products<Lanes, kStemVectors>(weights, inputs, kChunk, terms)
+                                   : sum_products<Lanes, kStemVectors>(weights, inputs, kChunk, terms >> halvings);
       weights += terms * kOutputs;
       inputs += terms * kChunk;
     }
