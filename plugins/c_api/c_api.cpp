@@ -174,7 +174,7 @@ int bnn_count_rate(const char* kernels, int runs, double* rate) {
   return guarded([&] {
     const cpu::Kernels& set = cpu::kernels_named(kernels);
     const int64_t rows = 9 * 64 / cpu::cell_channels(set.cell);  // a 3x3 layer of 64 channels
-    const int64_t cells = int64_t{set.lanes} * set.most_vectors;
+    const int64_t cells = int64_t{set.lanes} * set.counted_vectors;
     PlainRuntime runtime(1);
     const cpu::Scratch column(runtime, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
     const cpu::Scratch weights(runtime, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
@@ -182,7 +182,7 @@ int bnn_count_rate(const char* kernels, int runs, double* rate) {
     std::memset(column.data(), 0, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
     std::memset(weights.data(), 0, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
     const cpu::CountTask task{
-        column.data(), rows, cells, set.most_vectors, weights.data(), reinterpret_cast<int32_t*>(counts.data()),
+        column.data(), rows, cells, set.counted_vectors, weights.data(), reinterpret_cast<int32_t*>(counts.data()),
         nullptr,       0};
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < runs; ++i) set.count(task);

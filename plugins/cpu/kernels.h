@@ -20,10 +20,10 @@ enum class Cell {
 constexpr int64_t cell_bytes(Cell cell) { return cell == Cell::kWord ? 4 : 1; }
 constexpr int64_t cell_channels(Cell cell) { return cell == Cell::kWord ? 32 : 4; }
 
-constexpr int kBlockOutputs = 4;     // output channels counted at a time
-constexpr int kMostTilePixels = 96;  // pixels of the largest tile of any set
-constexpr int kPrefetchedBytes = 4096;   // of weights, ahead: a processor does that by itself within a page alone
-constexpr int64_t kSlackBytes = 64;  // how far copies of whole vectors may run past what they copy
+constexpr int kBlockOutputs = 4;        // output channels counted at a time
+constexpr int kMostTilePixels = 208;    // pixels of the largest tile of any set
+constexpr int kPrefetchedBytes = 4096;  // of weights, ahead: a processor does that by itself within a page alone
+constexpr int64_t kSlackBytes = 64;     // how far copies of whole vectors may run past what they copy
 
 // column: [rows, row_cells] cells, of which the first `vectors` vectors are counted; weights: the block's, as
 // `PreparedWeights` lays them out; counts: [kBlockOutputs, kMostTilePixels] int32, the number of differing bits.
@@ -179,7 +179,8 @@ struct Kernels {
   const char* name;
   Cell cell;
   int lanes;               // cells of a vector
-  int most_vectors;        // of a tile
+  int counted_vectors;     // of a tile, at a time
+  int most_vectors;        // of a tile whose column fits the nearest cache; else counted_vectors
   int most_tail;           // pixels of a tile beyond its vectors
   int row_multiple;        // rows of a column are filled up with zeros to a multiple of this
   int64_t most_rows;       // the greatest number of rows whose counts do not overflow

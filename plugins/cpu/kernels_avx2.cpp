@@ -294,6 +294,7 @@ const Kernels& avx2_kernels() {
                                    Cell::kNibble,
                                    kLanes,
                                    3,
+                                   3,
                                    0,
                                    kStepRows,
                                    65535 / 4,  // the sums are 16 bits wide

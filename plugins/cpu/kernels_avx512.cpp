@@ -120,7 +120,8 @@ struct Avx512Lanes {
 };
 
 constexpr int kLanes = 16;
-constexpr int kMostTail = 8;            // beyond that another vector is cheaper
+constexpr int kMostCounted = 3;
+constexpr int kMostTail = 8;  // beyond that another vector is cheaper
 
 // Of rows x_0, x_1, x_2... every other one becomes the exclusive or of all so far: x_0, s_1, x_2, s_3... What is done
 // to activations and to weights is done to their differences.
@@ -139,9 +140,10 @@ constexpr int kCarry = 0xd4;  // of s + x + y, for s, x and s ^ x ^ y: x where s
 // registers.
 inline void keep_in_registers(__m512i& a, __m512i& b) { asm volatile("" : "+v"(a), "+v"(b)); }
 
+// kVectors of the tile's vectors, from `first` on.
 template <int kVectors>
-void count_vectors(const CountTask& t) {
-  const auto* column = static_cast<const uint32_t*>(t.column);
+void count_vectors(const CountTask& t, int first) {
+  const auto* column = static_cast<const uint32_t*>(t.column) + first * kLanes;
   const auto* weights = static_cast<const uint32_t*>(t.weights);
   __m512i carries[kBlockOutputs][kVectors], chains[kBlockOutputs][kVectors];
 #pragma GCC unroll 4
@@ -174,7 +176,7 @@ void count_vectors(const CountTask& t) {
     for (int v = 0; v < kVectors; ++v) {
       const __m512i twice = _mm512_add_epi32(carries[o][v], carries[o][v]);
       const __m512i counts = _mm512_add_epi32(twice, _mm512_popcnt_epi32(chains[o][v]));
-      _mm512_store_si512(t.counts + o * kMostTilePixels + v * kLanes, counts);
+      _mm512_store_si512(t.counts + o * kMostTilePixels + (first + v) * kLanes, counts);
     }
 }
 
@@ -217,9 +219,14 @@ void count_tail(const CountTask& t) {
 }
 
 void count(const CountTask& t) {
-  if (t.vectors == 1) count_vectors<1>(t);
-  if (t.vectors == 2) count_vectors<2>(t);
-  if (t.vectors == 3) count_vectors<3>(t);
+  // In parts as even as can be, of as many vectors as registers hold the sums of.
+  const int parts = (t.vectors + kMostCounted - 1) / kMostCounted;
+  for (int part = 0; part < parts; ++part) {
+    const int first = part * t.vectors / parts, vectors = (part + 1) * t.vectors / parts - first;
+    if (vectors == 1) count_vectors<1>(t, first);
+    if (vectors == 2) count_vectors<2>(t, first);
+    if (vectors == 3) count_vectors<3>(t, first);
+  }
   count_tail(t);
 }
 
@@ -248,7 +255,8 @@ const Kernels& avx512_kernels() {
   static constexpr Kernels kernels{"avx512",
                                    Cell::kWord,
                                    kLanes,
-                                   3,
+                                   kMostCounted,
+                                   12,
                                    kMostTail,
                                    2,
                                    int64_t{1} << 25,

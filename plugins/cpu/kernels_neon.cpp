@@ -157,6 +157,7 @@ const Kernels& neon_kernels() {
                                    Cell::kWord,
                                    kLanes,
                                    4,
+                                   4,
                                    0,
                                    1,
                                    int64_t{1} << 25,

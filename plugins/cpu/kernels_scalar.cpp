@@ -130,6 +130,7 @@ const Kernels& scalar_kernels() {
                                    Cell::kWord,
                                    kLanes,
                                    4,
+                                   4,
                                    0,
                                    1,
                                    int64_t{1} << 25,

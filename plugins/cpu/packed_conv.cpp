@@ -9,6 +9,7 @@
 namespace bnn::cpu {
 namespace {
 
+constexpr int64_t kNearBytes = int64_t{1} << 15;  // of a column: most of the nearest cache
 constexpr int64_t kPlaneRowsPerTask = 8;
 constexpr double kPlaneBytesPerNs = 4;
 
@@ -51,8 +52,13 @@ class Call {
     vectors_ = shape.pixels() / kernels.lanes;
     has_tail_ = vectors_ > 0 && left <= kernels.most_tail;
     if (left > 0 && !has_tail_) ++vectors_;
-    tiles_ = divided_up(vectors_, kernels.most_vectors);
+    // Large tiles, whose operands of the epilogue are read less often, where that leaves enough for the threads.
     const int64_t enough = 2 * most_threads(), parts = divided_up(outputs_, 32);
+    const int64_t row_bytes = kernels.lanes * cell_bytes(kernels.cell),
+                  fitting = kNearBytes / weights.rows() / row_bytes;
+    const int64_t most = std::clamp<int64_t>(fitting, kernels.counted_vectors, kernels.most_vectors);
+    tiles_ = std::max(divided_up(vectors_, most),
+                      std::min(divided_up(vectors_, kernels.counted_vectors), divided_up(enough, shape.batch)));
     chunks_ = std::min(parts, divided_up(enough, tiles_ * shape.batch));
     chunk_outputs_ = divided_up(parts, chunks_) * 32;
     chunks_ = divided_up(outputs_, chunk_outputs_);
@@ -70,7 +76,7 @@ class Call {
 
     const int64_t tasks = shape_.batch * tiles_ * chunks_;
     const int slots = static_cast<int>(std::min<int64_t>(tasks, most_threads()));
-    const int64_t row_cells = int64_t{kernels_.lanes} * (kernels_.most_vectors + (kernels_.most_tail > 0));
+    const int64_t row_cells = kernels_.lanes * (divided_up(vectors_, tiles_) + (kernels_.most_tail > 0));
     const int64_t column_bytes = rounded_up(weights_.rows() * row_cells * cell + kSlackBytes, kSlackBytes);
     const int64_t tail_bytes = weights_.rows() * kBlockOutputs * 4 * kernels_.most_tail;
     const int64_t slot_bytes = column_bytes + rounded_up(tail_bytes, kSlackBytes) + TileMemory::kFixedBytes;

@@ -78,8 +78,8 @@ class SlotPool {
   std::atomic<uint64_t> free_;
 };
 
-// How many threads the machine can run; how many the runtime has is not known to a kernel. Asked for once: the C library
-// reads a file of the system to tell.
+// How many threads the machine can run; how many the runtime has is not known to a kernel. Asked for once: the C
+// library reads a file of the system to tell.
 inline int most_threads() {
   static const int most = [] {
     const int found = static_cast<int>(std::thread::hardware_concurrency());
