@@ -21,13 +21,14 @@ its convolutions. So an average pool is taken only where an op of ours makes wha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from bnn_deploy import opset
-from bnn_deploy.passes.activation import CLIPS
+from bnn_deploy.passes.activation import CLIPS, PRELUS, read_clip, read_slope
 from bnn_deploy.passes.base import Declined, Pass, PassResult
 from bnn_deploy.passes.graph import (
     add_initializer,
@@ -55,13 +56,16 @@ class FuseFloatPass(Pass):
         changes, declined = 0, []
         for pool in nodes_of(model, "MaxPool", domain=""):
             above = _producer(pool)
-            conv = _producer(above) if is_op(above, *CLIPS, domain="") else above
-            if conv is None or above is None or not _is_stem(conv):
+            activation = above if is_op(above, *CLIPS, *PRELUS, domain="") else None
+            conv = above if activation is None else _producer(activation)
+            if conv is None or not _is_stem(conv):
                 continue
-            reason = _cannot_fuse(conv, pool) if above is conv else _commutes(above)
+            reason = _cannot_fuse(conv, activation, pool)
             if reason:
                 declined.append(Declined(conv.name or conv.op_type, f"stays Conv and MaxPool: {reason}"))
                 continue
+            if activation is not None:
+                pool = _pool_first(activation, pool)
             _fuse(model, opset.STEM_CONV2D_MAX_POOL, [conv, pool], {"pads": _window(conv)["pads"]})
             changes += 1
         for pool in nodes_of(model, "AveragePool", domain=""):
@@ -86,12 +90,33 @@ def _weight_shape(node: ir.Node) -> tuple[int, ...]:
     return tuple(shape.numpy()) if shape is not None and shape.is_static() else ()
 
 
-def _commutes(between: ir.Node) -> str:
-    """max f(x) = f(max x) for an f that never falls."""
-    return f"a {between.op_type} stands between them; put it behind the max-pool, where it computes the same"
+def _never_falls(activation: ir.Node, channels: int) -> bool:
+    """Whether f(a) <= f(b) for all a <= b, as far as constants tell. It holds for bounds in any order."""
+    if is_op(activation, *CLIPS, domain=""):
+        return read_clip(activation) is not None
+    slope = read_slope(activation, channels)
+    return slope is not None and bool(np.isfinite(slope).all() and (slope >= 0).all())
 
 
-def _cannot_fuse(conv: ir.Node, pool: ir.Node) -> str:
+def _pool_first(activation: ir.Node, pool: ir.Node) -> ir.Node:
+    """The max-pool that reads what `activation` read; `activation` follows it, and has its output's name and shape."""
+    first = _like(pool, activation.inputs[:1])
+    first.outputs[0].type, first.outputs[0].shape = pool.outputs[0].type, pool.outputs[0].shape
+    behind = _like(activation, [first.outputs[0], *activation.inputs[1:]])
+    unread = list(pool.inputs)
+    replace(pool, [first, behind], behind.outputs[0])
+    remove_unread(*unread)
+    return first
+
+
+def _like(node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Node:
+    """The same op, with the same name, on other inputs."""
+    metadata = dict(node.metadata_props)
+    return ir.Node("", node.op_type, inputs, node.attributes.values(), name=node.name, metadata_props=metadata)
+
+
+def _cannot_fuse(conv: ir.Node, activation: ir.Node | None, pool: ir.Node) -> str:
+    nodes = [conv, pool] if activation is None else [conv, activation, pool]
     channels = _weight_shape(conv)[1] * int(attribute(conv, "group", 1))
     if channels > _STEM_CHANNELS:
         return f"it reads {channels} channels, more than {_STEM_CHANNELS}"
@@ -99,10 +124,12 @@ def _cannot_fuse(conv: ir.Node, pool: ir.Node) -> str:
         return "it has groups, dilations or auto_pad"
     if not _has_constant_parameters(conv):
         return "its weight and bias are not finite float32 constants"
-    if only_consumer(conv.outputs[0]) is not pool or len(pool.outputs) > 1:
+    if len(pool.outputs) > 1 or any(only_consumer(a.outputs[0]) is not b for a, b in pairwise(nodes)):
         return "more is read of it than the largest values"
     if not _is_usual(pool) or _window(pool) != opset.STEM_POOL:
         return "the max-pool is not one of 3x3 with strides of 2 and pads of 1"
+    if activation is not None and not _never_falls(activation, _weight_shape(conv)[0]):
+        return f"the {activation.op_type} between them may fall, as far as its constants tell"
     return ""
 
 

@@ -141,9 +141,10 @@ constexpr int kStemVectors = 2;  // of tiles side by side, summed at a time
 
 // A stem's four phases: even and odd rows of the kernel with even and odd columns. At infinity, the last point, a
 // phase's transformed kernel is its last tap, which odd rows or columns do not have if the kernel has fewer than 8 of
-// them; there these phases are last, and left out.
-constexpr int stem_place(int column_point, int row_parity, int column_parity) {
-  return column_point == kStemPoints - 1 ? 2 * column_parity + row_parity : 2 * row_parity + column_parity;
+// them (few_columns); there these phases are last, and left out.
+constexpr int stem_place(bool few_columns, int column_point, int row_parity, int column_parity) {
+  const bool by_columns = few_columns && column_point == kStemPoints - 1;
+  return by_columns ? 2 * column_parity + row_parity : 2 * row_parity + column_parity;
 }
 
 // One row of tiles of a stem: the convolution's outputs in rows 4 tile_row to 4 tile_row + rows - 1, pooled.

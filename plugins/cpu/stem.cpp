@@ -114,7 +114,8 @@ Stem::Stem(const Kernels& kernels, const int64_t (&pads)[4], const Dims& weight_
           for (int j = 0; j < kStemPoints; ++j, out += terms * block) {
             double sum = 0.0;
             for (int tap = 0; tap < kStemTaps; ++tap) sum += half[i][tap] * transform.rows[j][tap];
-            out[stem_place(j, phase / 2, phase % 2) * channels_ * block] = static_cast<float>(sum);
+            out[stem_place(kernel_[1] < kMostKernel, j, phase / 2, phase % 2) * channels_ * block] =
+                static_cast<float>(sum);
           }
       }
 }

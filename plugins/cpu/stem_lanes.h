@@ -140,7 +140,7 @@ void transform_tiles(const StemTask& t, int64_t channel, int row_parity, int col
 #pragma GCC unroll 7
     for (int r = 0; r < kStemPoints; ++r) d[r] = wide[r][column];
     transform_input<Lanes>(d, points);
-    const int place = stem_place(column, row_parity, column_parity);
+    const int place = stem_place(t.few_columns, column, row_parity, column_parity);
     float* out = transformed + column * point_step + place * t.channels * kChunk;
 #pragma GCC unroll 7
     for (int row = 0; row < kStemPoints; ++row, out += kStemPoints * point_step)

@@ -34,6 +34,7 @@ struct Node {
   const Api* api;
   std::string title;  // PackedConv2d 'layer1.0.conv'
   std::unique_ptr<Kernel> kernel;
+  ConstantVectors constants;
 };
 
 // Runs `body`; what it throws becomes a status.
@@ -55,7 +56,7 @@ Status* BNN_ORT_CALL create_kernel(const CustomOp* self, const Api* api, const K
   return guarded(*api, title, [&] {
     const NodeInfo node_info(*api, info);
     title += " '" + node_info.name() + "'";
-    auto node = std::make_unique<Node>(Node{api, title, op.create(op, node_info)});
+    auto node = std::make_unique<Node>(Node{api, title, op.create(op, node_info), {node_info, op.inputs.size()}});
     *kernel = node.release();
   });
 }
@@ -63,7 +64,7 @@ Status* BNN_ORT_CALL create_kernel(const CustomOp* self, const Api* api, const K
 Status* BNN_ORT_CALL compute(void* kernel, KernelContext* context) {
   const Node& node = *static_cast<const Node*>(kernel);
   return guarded(*node.api, node.title, [&] {
-    Call call(*node.api, context);
+    Call call(*node.api, context, node.constants);
     node.kernel->run(call);
   });
 }

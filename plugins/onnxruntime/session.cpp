@@ -1,5 +1,7 @@
 #include "onnxruntime/session.h"
 
+#include <cstring>
+
 namespace bnn::ort {
 namespace {
 
@@ -73,13 +75,31 @@ bool NodeInfo::constant_input(size_t index, Tensor* tensor) const {
   return true;
 }
 
-Call::Call(const Api& api, KernelContext* context) : api_(api), context_(context) {}
+ConstantVectors::ConstantVectors(const NodeInfo& node, size_t inputs) : vectors_(inputs) {
+  for (size_t i = 0; i < inputs; ++i) {
+    Tensor found;
+    if (!node.constant_input(i, &found) || found.dims.size() != 1) continue;
+    const size_t size = static_cast<size_t>(found.dims[0]) * (found.type == kFloat16 ? 2 : 4);
+    auto bytes = std::make_unique<uint8_t[]>(size);
+    std::memcpy(bytes.get(), found.data, size);
+    found.data = bytes.get();
+    vectors_[i] = {std::move(found), std::move(bytes)};
+  }
+}
+
+const Tensor* ConstantVectors::find(size_t input) const {
+  return input < vectors_.size() && vectors_[input].bytes ? &vectors_[input].tensor : nullptr;
+}
+
+Call::Call(const Api& api, KernelContext* context, const ConstantVectors& constants)
+    : api_(api), context_(context), constants_(constants) {}
 
 Call::~Call() {
   if (allocator_) api_.ReleaseAllocator(allocator_);
 }
 
 Tensor Call::input(size_t index) const {
+  if (const Tensor* constant = constants_.find(index)) return *constant;
   const Value* value = nullptr;
   check_status(api_, api_.KernelContext_GetInput(context_, index, &value));
   if (value == nullptr) refuse("input ", index, " is missing");

@@ -1,7 +1,9 @@
 // ONNX Runtime's objects, in C++: errors are exceptions, what is acquired is released.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "core/conv_shape.h"
 #include "core/error.h"
@@ -43,10 +45,26 @@ class NodeInfo {
   const KernelInfo* info_;
 };
 
+// The inputs of a node that are constant vectors, copied when its kernel is created: to ask ONNX Runtime for them anew
+// at each run takes longer than a small layer.
+class ConstantVectors {
+ public:
+  ConstantVectors(const NodeInfo& node, size_t inputs);
+
+  const Tensor* find(size_t input) const;  // null for an input that is none
+
+ private:
+  struct Vector {
+    Tensor tensor;
+    std::unique_ptr<uint8_t[]> bytes;
+  };
+  std::vector<Vector> vectors_;  // one for each input; without bytes where that is none
+};
+
 // One run of a node: its tensors, memory from ONNX Runtime's arena, threads from its pool.
 class Call : public cpu::Runtime {
  public:
-  Call(const Api& api, KernelContext* context);
+  Call(const Api& api, KernelContext* context, const ConstantVectors& constants);
   ~Call() override;
 
   Tensor input(size_t index) const;
@@ -61,6 +79,7 @@ class Call : public cpu::Runtime {
  private:
   const Api& api_;
   KernelContext* context_;
+  const ConstantVectors& constants_;
   Allocator* allocator_ = nullptr;  // made when it is first asked for
 };
 
