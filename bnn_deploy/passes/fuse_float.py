@@ -1,11 +1,21 @@
 r"""The float layers that stand between 1-bit ones become ops of ours, for which the native library has kernels.
 
     MaxPool(Conv(x, w, b))     ->  StemConv2dMaxPool(x, w, b)
+    MaxPool(f(Conv(x, w, b)))  ->  f(StemConv2dMaxPool(x, w, b))  f: a ReLU or clamp, or slopes that are not negative
     Conv(AveragePool(x), w, b) ->  AveragePoolConv2d(x, w, b)     1x1, the shortcut of a block that halves the image
     AveragePool(x)             ->  AveragePool2d(x)
 
-Each op is defined as the nodes that it stands for, in their order (`functions/float_layers.py`): nothing is moved or
-folded, and a runtime without the kernels computes the same bits as before. A convolution without a bias gets one of 0.
+Each op is defined as the nodes that it stands for, in their order (`functions/float_layers.py`): nothing is folded, and
+a runtime without the kernels computes the same bits as before. A convolution without a bias gets one of 0.
+
+An activation between convolution and max-pool moves behind both, where it has a quarter of the pixels. For an f that
+never falls, rounded as it is, x <= m implies f(x) <= f(m); so the largest f(x) is that of the largest x:
+
+    max_i f(x_i) = f(max_i x_i)        padding takes no part: each window has pixels of the image
+
+NaN stays NaN in every such f, so it is the same whether a max-pool skips NaN or returns it. Two things can differ: the
+sign of a zero, and a window of nothing but NaN or -infinity, of which ONNX Runtime's max-pool may make the lowest
+finite number. That was the result, and is now what f reads.
 
 A stem is a convolution of stride 2 with a kernel of 7 or 8 rows and columns. Taking rows and columns apart by parity
 makes it a sum of four convolutions of stride 1 with kernels of 4x4,
@@ -49,7 +59,8 @@ _USUAL = {"auto_pad": "NOTSET", "ceil_mode": 0, "group": 1}
 class FuseFloatPass(Pass):
     """Makes one op of ours of a stem, of an average pool, and of an average pool with a 1x1 convolution behind it.
 
-    For files of float32. Declined where a stem has something that its op has not.
+    For files of float32. An activation in a stem keeps its name and follows the op. Declined where a stem has
+    something that its op has not.
     """
 
     def call(self, model: ir.Model) -> PassResult:

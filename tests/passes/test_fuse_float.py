@@ -18,6 +18,8 @@ from bnn_deploy.passes.fuse_float import FuseFloatPass
 from bnn_deploy.passes.pipeline import deploy_passes
 
 IMAGE = (3, 17, 18)
+LARGER = (3, 37, 38)
+SLOPES = np.float32([[[0.0]], [[0.25]], [[1.0]], [[2.0]]])
 STEM = {"strides": [2, 2], "pads": [3, 3, 3, 3]}
 POOL = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
 HALVES = {"kernel_shape": [2, 2], "strides": [2, 2]}
@@ -31,7 +33,6 @@ def stem_of(
     bias: Any = (1.0, -2.0, 0.5, 0.0),
     conv: dict[str, Any] | None = None,
     pool: dict[str, Any] | None = None,
-    between: str = "",
 ) -> tuple[Any, ir.Value, ir.Value]:
     """(draft, what the convolution writes, what the pool writes) of x: [N, channels, 17, 18]."""
     draft = toolbox.Draft(x=["batch", channels, *IMAGE[1:]])
@@ -40,8 +41,7 @@ def stem_of(
     operands += [] if bias is None else [bias if isinstance(bias, ir.Value) else draft.constant("stem.bias", bias)]
     attributes = {**STEM, **(conv or {})}
     y = draft.op("Conv", draft["x"], *operands, node="stem", metadata={"of": "conv"}, **attributes)
-    middle = draft.op(between, y, node="between") if between else y
-    z = draft.op("MaxPool", middle, node="pool", metadata={"of": "pool", "also": "kept"}, **{**POOL, **(pool or {})})
+    z = draft.op("MaxPool", y, node="pool", metadata={"of": "pool", "also": "kept"}, **{**POOL, **(pool or {})})
     return draft, y, z
 
 
@@ -55,6 +55,33 @@ def finished(draft: Any, *outputs: ir.Value) -> ir.Model:
 def stem_model(toolbox: Any, **changes: Any) -> ir.Model:
     draft, _, pooled = stem_of(toolbox, **changes)
     return finished(draft, pooled)
+
+
+def activated(
+    toolbox: Any, op_type: str, *operands: Any, also: str = "", **given: Any
+) -> tuple[ir.Model, dict[str, ir.Value]]:
+    """MaxPool(op_type(Conv(x), *operands)) of x: [N, 3, 37, 38], which returns `also` too; and the values by node.
+
+    An operand is an array, None, or "x" for a number that is computed of x.
+    """
+    draft, convolved, pooled = stem_of(toolbox)
+    pool = draft.nodes.pop()
+    draft["x"].shape = ir.Shape(["batch", *LARGER])
+    convolved.shape, pooled.shape = ir.Shape(["batch", 4, 19, 19]), ir.Shape(["batch", 4, 10, 10])
+    values: list[ir.Value | None] = []
+    for index, operand in enumerate(operands):
+        if operand is None:
+            values.append(None)
+        elif isinstance(operand, str):
+            values.append(draft.op("ReduceMin", draft[operand], keepdims=0, shape=[]))
+        else:
+            values.append(draft.constant(f"operand{index}", np.asarray(operand, np.float32)))
+    metadata, shape = {"of": "between"}, convolved.shape
+    y = draft.op(op_type, convolved, *values, node="between", metadata=metadata, shape=shape, **given)
+    pool.replace_input_with(0, y)
+    draft.nodes.append(pool)
+    by_node = {"stem": convolved, "between": y, "pool": pooled}
+    return finished(draft, pooled, *([by_node[also]] if also else [])), by_node
 
 
 def applied(toolbox: Any, rewriting: Any, model: ir.Model, x: NDArray[np.float32]) -> PassResult:
@@ -141,7 +168,6 @@ class TestStem:
             ({"pool": {"ceil_mode": 1}}, "the max-pool is not one of 3x3"),
             ({"pool": {"dilations": [2, 2]}}, "the max-pool is not one of 3x3"),
             ({"pool": {"auto_pad": "SAME_UPPER", "pads": [0] * 4}}, "the max-pool is not one of 3x3"),
-            ({"between": "Relu"}, "a Relu stands between them; put it behind the max-pool"),
         ],
     )
     def test_that_is_nearly_one_is_declined(
@@ -188,6 +214,74 @@ class TestStem:
         doubled = draft.op("Add", *[draft.constant("half", toolbox.weights(4, 3, 7, 7))] * 2, shape=[4, 3, 7, 7])
         convolved = draft.op("Conv", draft["x"], doubled, node="stem", **STEM)
         self.stays(toolbox, rewriting, finished(draft, draft.op("MaxPool", convolved, **POOL)), reason)
+
+    @pytest.mark.parametrize(
+        ("op_type", "operands", "given"),
+        [
+            ("Relu", (), {}),
+            ("Clip", (-0.5, 0.75), {}),
+            ("Clip", (None, 0.75), {}),
+            ("Clip", (0.75, -0.5), {}),
+            ("LeakyRelu", (), {"alpha": 0.25}),
+            ("LeakyRelu", (), {"alpha": 1.5}),
+            ("PRelu", (SLOPES,), {}),
+        ],
+    )
+    def test_activation_moves_behind(
+        self, toolbox: Any, rewriting: Any, op_type: str, operands: tuple[Any, ...], given: dict[str, Any]
+    ) -> None:
+        model = activated(toolbox, op_type, *operands, **given)[0]
+        x = toolbox.adversarial((2, *LARGER), finite=True)
+        x[0, 0, 18, 18], x[1, 2, 15, 20] = np.nan, np.inf
+        result = applied(toolbox, rewriting, model, x)
+        assert (result.changes, result.declined) == (1, ())
+        stem, between = model.graph
+        assert (stem.op_type, stem.name) == (opset.STEM_CONV2D_MAX_POOL, "stem")
+        assert stem.metadata_props == {"of": "conv", "also": "kept"}
+        assert (between.op_type, between.name, between.metadata_props) == (op_type, "between", {"of": "between"})
+        assert between.inputs[0] is stem.outputs[0] and between.outputs[0].name == "pool_out"
+        for value in (stem.outputs[0], between.outputs[0]):
+            assert value.shape == ["batch", 4, 10, 10] and value.dtype == ir.DataType.FLOAT
+
+    @settings(max_examples=15)
+    @given(low=st.floats(-3, 3, width=32), high=st.floats(-3, 3, width=32), seed=st.integers(0, 99))
+    def test_clip_of_any_bounds_moves_behind(
+        self, toolbox: Any, rewriting: Any, low: float, high: float, seed: int
+    ) -> None:
+        model = activated(toolbox, "Clip", low, high)[0]
+        assert applied(toolbox, rewriting, model, toolbox.adversarial((1, *LARGER), seed, finite=True)).changes == 1
+
+    @pytest.mark.parametrize(
+        ("op_type", "operands", "given"),
+        [
+            ("LeakyRelu", (), {"alpha": -0.25}),
+            ("LeakyRelu", (), {"alpha": np.inf}),
+            ("PRelu", (-SLOPES,), {}),
+            ("Clip", (np.nan, 1.0), {}),
+            ("Clip", ("x", 1.0), {}),
+        ],
+    )
+    def test_activation_that_may_fall_is_declined(
+        self, toolbox: Any, rewriting: Any, op_type: str, operands: tuple[Any, ...], given: dict[str, Any]
+    ) -> None:
+        model = activated(toolbox, op_type, *operands, **given)[0]
+        self.stays(toolbox, rewriting, model, f"the {op_type} between them may fall")
+
+    @pytest.mark.parametrize("node", ["stem", "between"])
+    def test_activation_that_is_read_elsewhere_is_declined(self, toolbox: Any, rewriting: Any, node: str) -> None:
+        model, values = activated(toolbox, "Relu", also=node)
+        assert values[node].is_graph_output()
+        self.stays(toolbox, rewriting, model, "more is read of it than the largest values")
+
+    def test_activation_that_falls_would_differ(self, toolbox: Any) -> None:
+        """What the condition on slopes is for."""
+        x = toolbox.adversarial((1, *LARGER), finite=True)
+        behind, _, pooled = stem_of(toolbox)
+        behind["x"].shape = ir.Shape(["batch", *LARGER])
+        moved = finished(behind, behind.op("LeakyRelu", pooled, alpha=-0.25))
+        falls = activated(toolbox, "LeakyRelu", alpha=-0.25)[0]
+        (found,), (expected,) = (toolbox.run_in_onnxruntime(model, {"x": x}) for model in (moved, falls))
+        assert (found != expected).any()
 
     @pytest.mark.parametrize(
         ("kernel", "strides"),
