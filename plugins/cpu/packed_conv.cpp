@@ -54,9 +54,8 @@ class Call {
     if (left > 0 && !has_tail_) ++vectors_;
     // Large tiles, whose operands of the epilogue are read less often, where that leaves enough for the threads.
     const int64_t enough = 2 * most_threads(), parts = divided_up(outputs_, 32);
-    const int64_t row_bytes = kernels.lanes * cell_bytes(kernels.cell),
-                  fitting = kNearBytes / weights.rows() / row_bytes;
-    const int64_t most = std::clamp<int64_t>(fitting, kernels.counted_vectors, kernels.most_vectors);
+    const int64_t vector_bytes = weights.rows() * kernels.lanes * cell_bytes(kernels.cell);  // of a column
+    const int64_t most = std::clamp<int64_t>(kNearBytes / vector_bytes, kernels.counted_vectors, kernels.most_vectors);
     tiles_ = std::max(divided_up(vectors_, most),
                       std::min(divided_up(vectors_, kernels.counted_vectors), divided_up(enough, shape.batch)));
     chunks_ = std::min(parts, divided_up(enough, tiles_ * shape.batch));

@@ -6,6 +6,7 @@
 #include "cpu/sizes.h"
 
 namespace bnn::cpu {
+
 PreparedWeights::PreparedWeights(const Kernels& kernels, const ConvAttributes& attributes, const ConvWeightShape& shape,
                                  const int32_t* weight)
     : shape_(shape), cell_(kernels.cell) {

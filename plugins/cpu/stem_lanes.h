@@ -110,8 +110,8 @@ void read_lines(const StemTask& t) {
     }
 }
 
-// B^T d B of one vector of tiles, of one phase of a channel. transformed: that vector of the
-// channel at the first point, in the first place.
+// B^T d B of one vector of tiles, of one phase of a channel. transformed: where that vector of the channel is at the
+// first point, in the first place.
 template <class Lanes>
 void transform_tiles(const StemTask& t, int64_t channel, int row_parity, int column_parity, int64_t first_tile,
                      float* transformed) {
