@@ -152,6 +152,11 @@ STEM_CONV2D_MAX_POOL: Final = "StemConv2dMaxPool"  # (x, weight, bias) -> y; pad
 AVERAGE_POOL2D: Final = "AveragePool2d"  # (x) -> y; kernel_shape, strides
 AVERAGE_POOL_CONV2D: Final = "AveragePoolConv2d"  # (x, weight [O, C, 1, 1], bias) -> y; kernel_shape, strides
 FLOAT_OPS: Final = (STEM_CONV2D_MAX_POOL, AVERAGE_POOL2D, AVERAGE_POOL_CONV2D)
-# A stem's convolution has these strides; its pool has this window, in the attributes of ONNX.
-STEM_STRIDES: Final = (2, 2)
+# A stem's pool has this window, in the attributes of ONNX; its convolution has these strides.
 STEM_POOL: Final[Mapping[str, Any]] = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)}
+STEM_STRIDES: Final = (2, 2)
+# It has as many rows and columns as this, and no more input channels: the passes make no other stems, and the rounding
+# analysis expects Winograd's method in these. In smaller kernels too few taps are left for it to pay, and with more
+# channels the transforms outgrow a near cache.
+STEM_KERNELS: Final = (7, 8)
+STEM_MOST_CHANNELS: Final = 16

@@ -74,7 +74,7 @@ RULE = {
     # What runs a file. A runner sees its own software and the protocol, never another runner.
     "runners": Room(f"{CORE} runners.*", "numpy"),
     "runners.base": Room(f"{CORE} reference", "numpy"),
-    "error_analysis": Room("nn", "torch"),
+    "error_analysis": Room("nn opset", "torch"),
     "runners.pytorch": Room(f"{CORE} reference runners.base nn error_analysis", "numpy torch"),
     "evaluator": Room(f"{CORE} reference", "numpy onnx"),
     "runners.reference": Room(f"{CORE} evaluator runners.base", ONNX),

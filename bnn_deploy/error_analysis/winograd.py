@@ -45,6 +45,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bnn_deploy import opset
 from bnn_deploy.error_analysis.bounded import Rounding
 
 Matrix = list[list[Fraction]]
@@ -52,7 +53,6 @@ Matrix = list[list[Fraction]]
 TILE, TAPS, STRIDE = 4, 4, 2
 POINTS = tuple(Fraction(point) for point in ("0", "1", "-1", "2", "-2", "-1/2"))
 _READ = TILE + TAPS - 1  # rows of each X, and points with infinity
-_KERNELS, _MOST_CHANNELS = (7, 8), 16
 _TRANSFORM_ROUNDINGS = 6  # in one direction
 _WEIGHT_SLACK = 2.0**-20  # 16 u: 3 for a folded scale, and far less for the roundings of float64, some 20 of 2^-53
 _UNDERFLOW_SLACK = 2.0**8
@@ -93,8 +93,8 @@ def serves(weight: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
     """Whether a convolution, not transposed, is one that the library computes so. weight: [O, C, KH, KW]."""
     return (
         len(weight) == 4
-        and set(weight[2:]) <= set(_KERNELS)
-        and weight[1] <= _MOST_CHANNELS
+        and set(weight[2:]) <= set(opset.STEM_KERNELS)
+        and weight[1] <= opset.STEM_MOST_CHANNELS
         and (set(stride), set(dilation), groups) == ({STRIDE}, {1}, 1)
     )
 

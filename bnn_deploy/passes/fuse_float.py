@@ -51,8 +51,6 @@ from bnn_deploy.passes.graph import (
     replace,
 )
 
-_STEM_KERNELS = (7, 8)
-_STEM_CHANNELS = 16  # at most; what is saved is in the sums over channels, but the transforms grow with them
 _USUAL = {"auto_pad": "NOTSET", "ceil_mode": 0, "group": 1}
 
 
@@ -91,7 +89,8 @@ def _producer(node: ir.Node | None) -> ir.Node | None:
 
 def _is_stem(conv: ir.Node) -> bool:
     kernel = _weight_shape(conv)[2:]
-    return len(kernel) == 2 and set(kernel) <= set(_STEM_KERNELS) and _window(conv)["strides"] == opset.STEM_STRIDES
+    fits = len(kernel) == 2 and set(kernel) <= set(opset.STEM_KERNELS)
+    return fits and _window(conv)["strides"] == opset.STEM_STRIDES
 
 
 def _weight_shape(node: ir.Node) -> tuple[int, ...]:
@@ -129,8 +128,8 @@ def _like(node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Node:
 def _cannot_fuse(conv: ir.Node, activation: ir.Node | None, pool: ir.Node) -> str:
     nodes = [conv, pool] if activation is None else [conv, activation, pool]
     channels = _weight_shape(conv)[1] * int(attribute(conv, "group", 1))
-    if channels > _STEM_CHANNELS:
-        return f"it reads {channels} channels, more than {_STEM_CHANNELS}"
+    if channels > opset.STEM_MOST_CHANNELS:
+        return f"it reads {channels} channels, more than {opset.STEM_MOST_CHANNELS}"
     if not _is_usual(conv):
         return "it has groups, dilations or auto_pad"
     if not _has_constant_parameters(conv):

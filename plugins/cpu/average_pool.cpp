@@ -8,7 +8,6 @@
 namespace bnn::cpu {
 namespace {
 
-constexpr int64_t kStripBytes = int64_t{1} << 15;     // of pooled values: they stay in the nearest cache
 constexpr int64_t kValuesPerTask = int64_t{1} << 14;  // of an average pool on its own, roughly
 constexpr double kPooledPerNs = 4;                    // values of x, each as often as windows read it
 constexpr int64_t kAlignedValues = kAlignment / sizeof(float);
@@ -49,7 +48,7 @@ class Call {
     tail_pixels_ = vectors_ > 0 && left <= lanes / 2 ? left : 0;
     if (left > tail_pixels_) ++vectors_;
     const int64_t vector_bytes = shape.channels * lanes * static_cast<int64_t>(sizeof(float));
-    const int64_t parts = std::max<int64_t>(1, kStripBytes / vector_bytes / kPointwiseVectors);
+    const int64_t parts = std::max<int64_t>(1, kNearBytes / vector_bytes / kPointwiseVectors);
     strips_ = divided_up(vectors_, parts * kPointwiseVectors);
     row_stride_ = (divided_up(vectors_, strips_) + (tail_pixels_ > 0)) * lanes;
     const int64_t blocks = divided_up(outputs, kernels.float_outputs);

@@ -9,7 +9,6 @@
 namespace bnn::cpu {
 namespace {
 
-constexpr int64_t kNearBytes = int64_t{1} << 15;         // of a column: most of the nearest cache
 constexpr int64_t kSecondCacheBytes = int64_t{1} << 20;  // a core's own, usually
 constexpr int64_t kPlaneRowsPerTask = 8;
 constexpr double kPlaneBytesPerNs = 4;

@@ -28,7 +28,8 @@ class Runtime {
   virtual void parallel(size_t count, const std::function<void(size_t)>& task) = 0;
 };
 
-constexpr size_t kAlignment = 64;  // of any vector
+constexpr size_t kAlignment = 64;                 // of any vector
+constexpr int64_t kNearBytes = int64_t{1} << 15;  // what may well stay in the nearest cache: most of it
 
 // The first aligned place from `p` on.
 template <class Value>

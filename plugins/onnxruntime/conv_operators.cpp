@@ -53,7 +53,7 @@ ConvAttributes read_attributes(const NodeInfo& node, bool ternary) {
   return attributes;
 }
 
-class ConvKernel : public Kernel {
+class ConvKernel : public WeightKernel<cpu::PackedConv> {
  public:
   ConvKernel(const Operator& op, const NodeInfo& node)
       : kind_(kind_of(op.name)),
@@ -63,19 +63,15 @@ class ConvKernel : public Kernel {
       clip_low_ = node.number("clip_low");
       clip_high_ = node.number("clip_high");
     }
-    Tensor weight;
-    if (node.constant_input(1, &weight))
-      conv_ = std::make_unique<cpu::PackedConv>(kernels_, attributes_, weight.dims, weight.words());
-  }
-
-  void run(Call& call) const override {
-    if (conv_) return run(*conv_, call);
-    const Tensor weight = call.input(1);  // not a constant: prepared each time
-    run(cpu::PackedConv(kernels_, attributes_, weight.dims, weight.words()), call);
+    make_if_constant(node);
   }
 
  private:
-  void run(const cpu::PackedConv& conv, Call& call) const {
+  std::unique_ptr<const cpu::PackedConv> make(const Tensor& weight) const override {
+    return std::make_unique<cpu::PackedConv>(kernels_, attributes_, weight.dims, weight.words());
+  }
+
+  void run(const cpu::PackedConv& conv, Call& call) const override {
     const Tensor packed = call.input(0);
     const ConvShape shape = conv_shape(attributes_, conv.weight_shape(), packed.dims);
     const int64_t outputs = conv.weight_shape().outputs;
@@ -125,7 +121,6 @@ class ConvKernel : public Kernel {
   const ConvAttributes attributes_;
   const cpu::Kernels& kernels_;
   float clip_low_ = 0.0f, clip_high_ = 0.0f;
-  std::unique_ptr<const cpu::PackedConv> conv_;  // null where the weights are no constant
 };
 
 std::unique_ptr<Kernel> create(const Operator& op, const NodeInfo& node) {

@@ -32,23 +32,19 @@ class AveragePoolKernel : public Kernel {
   const cpu::Kernels& kernels_;
 };
 
-class AveragePoolConvKernel : public Kernel {
+class AveragePoolConvKernel : public WeightKernel<cpu::AveragePoolConv> {
  public:
   explicit AveragePoolConvKernel(const NodeInfo& node)
       : attributes_(read_average_pool(node)), kernels_(cpu::chosen_kernels()) {
-    Tensor weight;
-    if (node.constant_input(1, &weight))
-      conv_ = std::make_unique<cpu::AveragePoolConv>(kernels_, attributes_, weight.dims, weight.floats());
-  }
-
-  void run(Call& call) const override {
-    if (conv_) return run(*conv_, call);
-    const Tensor weight = call.input(1);  // not a constant: prepared each time
-    run(cpu::AveragePoolConv(kernels_, attributes_, weight.dims, weight.floats()), call);
+    make_if_constant(node);
   }
 
  private:
-  static void run(const cpu::AveragePoolConv& conv, Call& call) {
+  std::unique_ptr<const cpu::AveragePoolConv> make(const Tensor& weight) const override {
+    return std::make_unique<cpu::AveragePoolConv>(kernels_, attributes_, weight.dims, weight.floats());
+  }
+
+  void run(const cpu::AveragePoolConv& conv, Call& call) const override {
     const Tensor x = call.input(0);
     const auto* bias = static_cast<const float*>(vector_data(call.input(2), "bias", conv.outputs()));
     const cpu::AveragePoolShape shape = conv.shape(x.dims);
@@ -58,26 +54,21 @@ class AveragePoolConvKernel : public Kernel {
 
   const cpu::AveragePoolAttributes attributes_;
   const cpu::Kernels& kernels_;
-  std::unique_ptr<const cpu::AveragePoolConv> conv_;  // null where the weights are no constant
 };
 
-class StemKernel : public Kernel {
+class StemKernel : public WeightKernel<cpu::Stem> {
  public:
   explicit StemKernel(const NodeInfo& node) : kernels_(cpu::chosen_kernels()) {
     node.integers("pads", pads_, 4);
-    Tensor weight;
-    if (node.constant_input(1, &weight))
-      stem_ = std::make_unique<cpu::Stem>(kernels_, pads_, weight.dims, weight.floats());
-  }
-
-  void run(Call& call) const override {
-    if (stem_) return run(*stem_, call);
-    const Tensor weight = call.input(1);  // not a constant: prepared each time
-    run(cpu::Stem(kernels_, pads_, weight.dims, weight.floats()), call);
+    make_if_constant(node);
   }
 
  private:
-  static void run(const cpu::Stem& stem, Call& call) {
+  std::unique_ptr<const cpu::Stem> make(const Tensor& weight) const override {
+    return std::make_unique<cpu::Stem>(kernels_, pads_, weight.dims, weight.floats());
+  }
+
+  void run(const cpu::Stem& stem, Call& call) const override {
     const Tensor x = call.input(0);
     const cpu::StemShape shape = stem.shape(x.dims);
     const auto* bias = static_cast<const float*>(vector_data(call.input(2), "bias", stem.outputs()));
@@ -87,7 +78,6 @@ class StemKernel : public Kernel {
 
   const cpu::Kernels& kernels_;
   int64_t pads_[4];
-  std::unique_ptr<const cpu::Stem> stem_;  // null where the weights are no constant
 };
 
 template <class Made>

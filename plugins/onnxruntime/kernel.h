@@ -16,6 +16,29 @@ class Kernel {
   virtual void run(Call& call) const = 0;  // throws InvalidInput
 };
 
+// A node whose second input is a weight, of which something is made before it runs: once, where the weight is a
+// constant, and else at each run.
+template <class Made>
+class WeightKernel : public Kernel {
+ public:
+  void run(Call& call) const final { made_ ? run(*made_, call) : run(*make(call.input(kWeightInput)), call); }
+
+ protected:
+  // To be called when everything that `make` reads is there.
+  void make_if_constant(const NodeInfo& node) {
+    Tensor weight;
+    if (node.constant_input(kWeightInput, &weight)) made_ = make(weight);
+  }
+
+  virtual std::unique_ptr<const Made> make(const Tensor& weight) const = 0;  // throws InvalidInput
+  virtual void run(const Made& made, Call& call) const = 0;                  // throws InvalidInput
+
+ private:
+  static constexpr size_t kWeightInput = 1;
+
+  std::unique_ptr<const Made> made_;  // null where the weight is no constant
+};
+
 constexpr const char* kFloat16Suffix = "Fp16";
 
 // Two operators of one name differ in the types of their inputs: ONNX Runtime chooses by those. It never chooses by

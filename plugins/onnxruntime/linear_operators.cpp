@@ -9,7 +9,7 @@ namespace {
 constexpr const char* kTernary = "PackedTernaryLinear";
 constexpr const char* kIntegerBits = "PackedLinearBits";
 
-class LinearKernel : public Kernel {
+class LinearKernel : public WeightKernel<cpu::PackedLinear> {
  public:
   LinearKernel(const Operator& op, const NodeInfo& node)
       : channels_(node.integer("channels")),
@@ -17,19 +17,15 @@ class LinearKernel : public Kernel {
         kernels_(cpu::chosen_kernels()) {
     if (op.name == kIntegerBits) kind_ = {false, Activation::kNone, false, true};
     kind_.float16 = op.outputs[0] == kFloat16;
-    Tensor weight;
-    if (node.constant_input(1, &weight))
-      linear_ = std::make_unique<cpu::PackedLinear>(kernels_, channels_, levels_, weight.dims, weight.words());
-  }
-
-  void run(Call& call) const override {
-    if (linear_) return run(*linear_, call);
-    const Tensor weight = call.input(1);  // not a constant: prepared each time
-    run(cpu::PackedLinear(kernels_, channels_, levels_, weight.dims, weight.words()), call);
+    make_if_constant(node);
   }
 
  private:
-  void run(const cpu::PackedLinear& linear, Call& call) const {
+  std::unique_ptr<const cpu::PackedLinear> make(const Tensor& weight) const override {
+    return std::make_unique<cpu::PackedLinear>(kernels_, channels_, levels_, weight.dims, weight.words());
+  }
+
+  void run(const cpu::PackedLinear& linear, Call& call) const override {
     const Tensor packed = call.input(0), first = call.input(2), second = call.input(3);
     const int64_t batch = linear.batch_of(packed.dims), outputs = linear.outputs();
     EpilogueOperands operands;
@@ -51,7 +47,6 @@ class LinearKernel : public Kernel {
   const int64_t channels_;
   const Levels levels_;
   const cpu::Kernels& kernels_;
-  std::unique_ptr<const cpu::PackedLinear> linear_;  // null where the weights are no constant
 };
 
 std::unique_ptr<Kernel> create(const Operator& op, const NodeInfo& node) {

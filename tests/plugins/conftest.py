@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bnn_deploy.bits import Levels, pack_bits, pack_levels, words_for
+from bnn_deploy.errors import InputRefused
 from bnn_deploy.native import find_library
 
 Array = NDArray[Any]
@@ -233,6 +234,18 @@ class Toolbox:
 @pytest.fixture(scope="session")
 def toolbox() -> type[Toolbox]:
     return Toolbox
+
+
+@pytest.fixture(scope="session")
+def refusal() -> Callable[[Callable[[], Any]], str]:
+    """What a refusal says: the message of the `InputRefused` that a call raises."""
+
+    def message(make: Callable[[], Any]) -> str:
+        with pytest.raises(InputRefused) as caught:
+            make()
+        return str(caught.value)
+
+    return message
 
 
 class FakeGraph:

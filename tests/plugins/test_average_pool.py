@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -264,12 +263,6 @@ def test_no_images(op: str) -> None:
     assert NativeCpuRunner(model).infer(feeds)["y"].shape == (0, 5 if op == opset.AVERAGE_POOL2D else 7, 4, 3)
 
 
-def refusal(make: Callable[[], Any]) -> str:
-    with pytest.raises(InputRefused) as caught:
-        make()
-    return str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("kernel", "strides", "message"),
     [
@@ -281,7 +274,7 @@ def refusal(make: Callable[[], Any]) -> str:
 )
 @pytest.mark.parametrize("op", [opset.AVERAGE_POOL2D, opset.AVERAGE_POOL_CONV2D])
 def test_wrong_attributes_are_refused_when_the_session_is_made(
-    op: str, kernel: Any, strides: Any, message: str
+    refusal: Any, op: str, kernel: Any, strides: Any, message: str
 ) -> None:
     said = refusal(lambda: NativeCpuRunner(model_of(op, kernel, strides)))
     assert f"{op} 'layer': {message}" in said
@@ -301,7 +294,9 @@ def test_wrong_attributes_are_refused_when_the_session_is_made(
         ("bias", (7, 1), "bias has shape 7x1, wanted 7 values"),
     ],
 )
-def test_wrong_shapes_name_the_node_and_both_values(name: str, shape: tuple[int, ...], message: str) -> None:
+def test_wrong_shapes_name_the_node_and_both_values(
+    refusal: Any, name: str, shape: tuple[int, ...], message: str
+) -> None:
     shapes = {"x": (1, 5, 9, 9), "weight": (7, 5, 1, 1), "bias": (7,)} | {name: shape}
     feeds = {key: np.zeros(value, np.float32) for key, value in shapes.items()}
     ranks = tuple(len(value) for value in shapes.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +222,7 @@ def test_float16_equals_its_function_body_and_the_evaluator(toolbox: Any, op: st
         ("PackedConv2dFp16", "scale", np.float16),
     ],
 )
-def test_wrong_type_names_the_node_and_the_type(toolbox: Any, op: str, name: str, dtype: Any) -> None:
+def test_wrong_type_names_the_node_and_the_type(refusal: Any, toolbox: Any, op: str, name: str, dtype: Any) -> None:
     if op == opset.PACK_BIPOLAR:
         inputs = {"x": np.zeros((1, 33, 2, 2), np.float32), "threshold": np.zeros(1, np.float32)}
         attributes: dict[str, Any] = {"channels": 33}
@@ -391,12 +390,6 @@ def test_a_large_layer_on_several_threads(toolbox: Any, kernels: str, monkeypatc
         assert np.array_equal(NativeCpuRunner(model, threads=threads).infer({"x": x})["y"], body)
 
 
-def refusal(make: Callable[[], Any]) -> str:
-    with pytest.raises(InputRefused) as caught:
-        make()
-    return str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -407,7 +400,9 @@ def refusal(make: Callable[[], Any]) -> str:
         ("bias", np.zeros((37, 1), np.float32), "bias has shape 37x1, wanted 37 values"),
     ],
 )
-def test_wrong_shape_names_the_node_and_both_values(toolbox: Any, name: str, value: Any, message: str) -> None:
+def test_wrong_shape_names_the_node_and_both_values(
+    refusal: Any, toolbox: Any, name: str, value: Any, message: str
+) -> None:
     inputs = conv_inputs(np.random.default_rng(8), toolbox, Levels.BIPOLAR) | {name: value}
     model = model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 40, "low": -1.0})
     said = refusal(lambda: NativeCpuRunner(model).infer(inputs))
@@ -425,7 +420,7 @@ def test_wrong_shape_names_the_node_and_both_values(toolbox: Any, name: str, val
     ],
 )
 def test_wrong_attribute_is_refused_when_the_session_is_made(
-    toolbox: Any, change: dict[str, Any], message: str
+    refusal: Any, toolbox: Any, change: dict[str, Any], message: str
 ) -> None:
     inputs = conv_inputs(np.random.default_rng(9), toolbox, Levels.BIPOLAR)
     attributes = CONV | {"channels": 40, "low": -1.0} | change
@@ -435,7 +430,9 @@ def test_wrong_attribute_is_refused_when_the_session_is_made(
     assert message in said and "layer" in said
 
 
-def test_unknown_kernels_are_refused_when_the_session_is_made(toolbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_kernels_are_refused_when_the_session_is_made(
+    refusal: Any, toolbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(KERNELS_VARIABLE, "mmx")
     inputs = conv_inputs(np.random.default_rng(10), toolbox, Levels.BIPOLAR)
     model = model_of(opset.PACKED_CONV2D, inputs, CONV | {"channels": 40, "low": -1.0})
