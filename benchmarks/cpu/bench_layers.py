@@ -33,6 +33,7 @@ from bnn_deploy.reference import Geometry, accumulate_conv2d
 
 BASELINE = "onnxruntime float32"
 BURST = 4  # runs of one contender in a turn
+RATE_RUNS = 20_000  # of an inner loop: a matrix unit takes a while to reach its speed
 
 
 def kernel_sets() -> list[str]:
@@ -74,7 +75,7 @@ class Speeds:
         best = {"bnn_vector_ceiling": 0.0, "bnn_count_rate": 0.0}
         for _ in range(20):
             for function in best:
-                if getattr(native, function)(kernels.encode(), 2000, ctypes.byref(rate)):
+                if getattr(native, function)(kernels.encode(), RATE_RUNS, ctypes.byref(rate)):
                     return None
                 best[function] = max(best[function], rate.value)
         return cls(*best.values())

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/reference.h"
 #include "cpu/average_pool.h"
+#include "cpu/matrix_unit.h"
 #include "cpu/pack.h"
 #include "cpu/packed_conv.h"
 #include "cpu/packed_linear.h"
@@ -117,6 +118,62 @@ void run_reference(const Conv& conv, const int32_t* weight) {
                     conv.tensors.residual, conv.tensors.y, conv.tensors.bits);
 }
 
+double nanoseconds_of(int runs, const std::function<void()>& run) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < runs; ++i) run();
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+}
+
+constexpr int64_t kRateTaps = 9, kRateChannels = 64;  // of a 3x3 layer
+
+double count_rate(const cpu::Kernels& set, int runs) {
+  const int64_t rows = kRateTaps * kRateChannels / cpu::cell_channels(set.cell);
+  const int64_t cells = int64_t{set.lanes} * set.counted_vectors;
+  PlainRuntime runtime(1);
+  const cpu::Scratch column(runtime, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
+  const cpu::Scratch weights(runtime, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
+  const cpu::Scratch counts(runtime, sizeof(int32_t) * cpu::kBlockOutputs * cpu::kMostTilePixels);
+  std::memset(column.data(), 0, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
+  std::memset(weights.data(), 0, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
+  const cpu::CountTask task{
+      column.data(), rows, cells, set.counted_vectors, weights.data(), reinterpret_cast<int32_t*>(counts.data()),
+      nullptr,       0};
+  const double products = static_cast<double>(kRateTaps * kRateChannels * cells * cpu::kBlockOutputs);
+  return products * runs / nanoseconds_of(runs, [&] { set.count(task); });
+}
+
+double multiply_rate(const cpu::MatrixUnit& unit, int runs) {
+  struct Nothing : cpu::Meanwhile {
+    void do_piece() override {}
+  } nothing;
+  constexpr int64_t kRow = 58;  // of a padded image 56 pixels wide
+  constexpr int64_t kCells = 3 * kRow + cpu::kMostTilesTogether * cpu::kTileRows;
+  PlainRuntime runtime(1);
+  const cpu::Scratch activations(runtime, kCells * cpu::kStepChannels);
+  const cpu::Scratch weights(runtime, 16 * cpu::kTileBytes);
+  const cpu::Scratch products(runtime, sizeof(int32_t) * cpu::kMostTilesTogether * cpu::kTileProducts);
+  std::memset(activations.data(), 1, kCells * cpu::kStepChannels);
+  std::memset(weights.data(), 1, 16 * cpu::kTileBytes);
+  int64_t offsets[kRateTaps];
+  for (int64_t tap = 0; tap < kRateTaps; ++tap) offsets[tap] = (tap / 3 * kRow + tap % 3) * cpu::kStepChannels;
+  const cpu::MultiplyTask task{reinterpret_cast<const int8_t*>(activations.data()),
+                               offsets,
+                               nullptr,
+                               kRateTaps,
+                               reinterpret_cast<int8_t*>(weights.data()),
+                               16,
+                               true,
+                               false,
+                               cpu::kMostTilesTogether,
+                               reinterpret_cast<int32_t*>(products.data()),
+                               nothing};
+  unit.acquire();
+  const double nanoseconds = nanoseconds_of(runs, [&] { unit.multiply(task); });
+  unit.release();
+  const int64_t sums = cpu::kMostTilesTogether * cpu::kTileProducts;
+  return static_cast<double>(sums * kRateTaps * kRateChannels) * runs / nanoseconds;
+}
+
 }  // namespace
 }  // namespace bnn
 
@@ -173,22 +230,7 @@ int bnn_conv2d_time(const char* kernels, int runs, const bnn_conv2d_call* call, 
 int bnn_count_rate(const char* kernels, int runs, double* rate) {
   return guarded([&] {
     const cpu::Kernels& set = cpu::kernels_named(kernels);
-    const int64_t rows = 9 * 64 / cpu::cell_channels(set.cell);  // a 3x3 layer of 64 channels
-    const int64_t cells = int64_t{set.lanes} * set.counted_vectors;
-    PlainRuntime runtime(1);
-    const cpu::Scratch column(runtime, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
-    const cpu::Scratch weights(runtime, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
-    const cpu::Scratch counts(runtime, sizeof(int32_t) * cpu::kBlockOutputs * cpu::kMostTilePixels);
-    std::memset(column.data(), 0, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
-    std::memset(weights.data(), 0, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
-    const cpu::CountTask task{
-        column.data(), rows, cells, set.counted_vectors, weights.data(), reinterpret_cast<int32_t*>(counts.data()),
-        nullptr,       0};
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < runs; ++i) set.count(task);
-    const double nanoseconds =
-        std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
-    *rate = static_cast<double>(rows * cpu::cell_channels(set.cell) * cells * cpu::kBlockOutputs) * runs / nanoseconds;
+    *rate = set.matrix_unit ? multiply_rate(*set.matrix_unit, runs) : count_rate(set, runs);
   });
 }
 

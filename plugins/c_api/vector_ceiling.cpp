@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "cpu/kernels.h"
+#include "cpu/matrix_unit.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -84,6 +85,24 @@ __attribute__((target("avx2"))) int64_t count_avx2(int runs) {
   return 2 * 6 * 256;
 }
 
+#if defined(BNN_AMX)
+
+// As `multiply_tiles<4>` of kernels_amx.cpp: four tiles of products.
+__attribute__((target("amx-tile,amx-int8"))) int64_t multiply_amx(int runs) {
+  const cpu::MatrixUnit& unit = *cpu::amx_kernels().matrix_unit;
+  unit.acquire();
+  for (int run = 0; run < runs; ++run) {
+    _tile_dpbssd(0, 4, 5);
+    _tile_dpbssd(1, 4, 5);
+    _tile_dpbssd(2, 4, 5);
+    _tile_dpbssd(3, 4, 5);
+  }
+  unit.release();
+  return 4 * cpu::kTileProducts * cpu::kStepChannels;
+}
+
+#endif
+
 #elif defined(__aarch64__)
 
 // As `count_output` of kernels_neon.cpp, here for two output channels.
@@ -109,6 +128,9 @@ int64_t count_neon(int runs) {
 using Count = int64_t (*)(int runs);  // returns the products of one run
 
 Count count_of(const std::string& name) {
+#if defined(BNN_AMX)
+  if (name == "amx") return multiply_amx;
+#endif
 #if defined(__x86_64__)
   if (name == "avx512") return count_avx512;
   if (name == "avx2") return count_avx2;

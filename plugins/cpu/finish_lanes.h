@@ -9,25 +9,25 @@
 // namespace: no function in here is shared between them.
 #pragma once
 
+#include <type_traits>
+
 #include "core/float16.h"
 #include "cpu/kernels.h"
 
 namespace bnn::cpu {
 
-// What an output channel of a tile is finished with: its operands, in every lane of a vector, and where its values are.
+// What an output channel is finished with: its operands, in every lane of a vector, and where its values are.
 template <class Lanes, class Value>
 struct Channel {
   using Floats = decltype(Lanes::set(0.0f));
   Floats scale, bias, slope, shift, lower, upper;
-  const int32_t* counts;
-  decltype(Lanes::border_row(static_cast<const float*>(nullptr))) row;
   const Value* residual;
   Value* y;
   uint32_t bit;
 
-  template <bool kResidual, bool kPRelu, bool kPack>
-  static Channel read(const EpilogueOperands& e, const FinishTask& t, int index) {
-    const int64_t o = t.first_output + index;
+  // task: says where output 0 is.
+  template <bool kResidual, bool kPRelu, bool kPack, class Task>
+  static Channel read(const EpilogueOperands& e, const Task& t, int64_t o) {
     const Floats none = Lanes::set(0.0f);
     return {Lanes::set(e.scale[o]),
             Lanes::set(e.bias[o]),
@@ -35,38 +35,67 @@ struct Channel {
             kPRelu ? Lanes::set(e.shift[o]) : none,
             kPack ? Lanes::set(e.lower[o]) : none,
             kPack ? Lanes::set(e.upper[o]) : none,
-            t.counts + index * kMostTilePixels,
-            Lanes::border_row(t.float_table + o * t.table_stride),
             kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr,
             static_cast<Value*>(t.y) + o * t.plane_stride,
             uint32_t{1} << (o % 32)};
   }
 };
 
-// Finishes kOutputs channels of a tile together, from index `first` on: a vector of packed words and one of classes are
-// read once for all of them. Value: the type of the residual and of y, float or Half. kFew: no more than
-// kFewClasses are in use.
-template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack, bool kFew, int kOutputs>
-void finish_channels(const EpilogueOperands& e, const FinishTask& task, int first) {
-  const FinishTask t = task;  // a copy that no store can change
+// Where the accumulators of kOutputs channels come from, of index `first` of a task on: from counts and the border
+// table. kFew: no more than kFewClasses are in use.
+template <class Lanes, bool kFew, int kOutputs>
+class Counts {
+ public:
+  using Floats = decltype(Lanes::set(0.0f));
+
+  Counts(const FinishTask& t, int first)
+      : counts_(t.counts + first * kMostTilePixels),
+        class_of_pixel_(t.class_of_pixel),
+        multiplier_(Lanes::set(static_cast<float>(t.multiplier))) {
+    for (int i = 0; i < kOutputs; ++i)
+      rows_[i] = Lanes::border_row(t.float_table + (t.first_output + first + i) * t.table_stride);
+  }
+
+  // Of the vector from pixel p on. Integers far below 2^24, the product and the sum as well: exact in float32, fused or
+  // not.
+  void read(int p, Floats (&accumulators)[kOutputs]) const {
+    const auto classes = Lanes::classes(class_of_pixel_ + p);
+#pragma GCC unroll 4
+    for (int i = 0; i < kOutputs; ++i) {
+      const auto counts = Lanes::to_float(Lanes::load(counts_ + i * kMostTilePixels + p));
+      accumulators[i] = Lanes::multiply_add(multiplier_, counts, Lanes::template look_up<kFew>(rows_[i], classes));
+    }
+  }
+
+ private:
+  const int32_t* counts_;
+  const int32_t* class_of_pixel_;
+  Floats multiplier_;
+  decltype(Lanes::border_row(static_cast<const float*>(nullptr))) rows_[kOutputs];
+};
+
+// Finishes kOutputs channels together, from index `first` of the task on: a vector of packed words, and what the source
+// reads, is read once for all of them. Value: the type of the residual and of y, float or Half.
+template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack, class Source, int kOutputs,
+          class Task>
+void finish_channels(const EpilogueOperands& e, const Task& task, int first) {
+  const Task t = task;  // a copy that no store can change
+  const Source source(t, first);
   Channel<Lanes, Value> channels[kOutputs];
 #pragma GCC unroll 4
   for (int i = 0; i < kOutputs; ++i)
-    channels[i] =
-        Channel<Lanes, Value>::template read<kResidual, kActivation == Activation::kPRelu, kPack>(e, t, first + i);
-  const auto multiplier = Lanes::set(static_cast<float>(t.multiplier));
+    channels[i] = Channel<Lanes, Value>::template read<kResidual, kActivation == Activation::kPRelu, kPack>(
+        e, t, t.first_output + first + i);
   const auto clip_low = Lanes::set(e.clip_low), clip_high = Lanes::set(e.clip_high);
   // `lanes`: none for a whole vector, else how many of them count.
   const auto step = [&](int p, auto... lanes) {
     auto words = Lanes::load(t.words + p);
-    const auto classes = Lanes::classes(t.class_of_pixel + p);
+    typename Source::Floats accumulators[kOutputs];
+    source.read(p, accumulators);
 #pragma GCC unroll 4
     for (int i = 0; i < kOutputs; ++i) {
       const Channel<Lanes, Value>& c = channels[i];
-      const auto base = Lanes::template look_up<kFew>(c.row, classes);
-      // Integers far below 2^24, the product and the sum as well: exact in float32, fused or not.
-      const auto accumulator = Lanes::multiply_add(multiplier, Lanes::to_float(Lanes::load(c.counts + p)), base);
-      auto z = Lanes::multiply(c.scale, accumulator);
+      auto z = Lanes::multiply(c.scale, accumulators[i]);
       z = Lanes::add(z, c.bias);
       if constexpr (kResidual) z = Lanes::add(z, Lanes::load(c.residual + p, lanes...));
       if constexpr (kActivation == Activation::kPRelu) {
@@ -86,17 +115,18 @@ void finish_channels(const EpilogueOperands& e, const FinishTask& task, int firs
 
 template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
 void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
-  if (t.classes > Lanes::kFewClasses) {
-    for (int i = 0; i < t.outputs; ++i) finish_channels<Lanes, Value, kResidual, kActivation, kPack, false, 1>(e, t, i);
-  } else if (t.outputs < kBlockOutputs) {
-    for (int i = 0; i < t.outputs; ++i) finish_channels<Lanes, Value, kResidual, kActivation, kPack, true, 1>(e, t, i);
-  } else {
-    finish_channels<Lanes, Value, kResidual, kActivation, kPack, true, kBlockOutputs>(e, t, 0);
-  }
+  const auto one_by_one = [&](auto is_few) {
+    for (int i = 0; i < t.outputs; ++i)
+      finish_channels<Lanes, Value, kResidual, kActivation, kPack, Counts<Lanes, is_few.value, 1>, 1>(e, t, i);
+  };
+  if (t.classes > Lanes::kFewClasses) return one_by_one(std::false_type{});
+  if (t.outputs < kBlockOutputs) return one_by_one(std::true_type{});
+  using Source = Counts<Lanes, true, kBlockOutputs>;
+  finish_channels<Lanes, Value, kResidual, kActivation, kPack, Source, kBlockOutputs>(e, t, 0);
 }
 
 template <class Lanes, bool kFew>
-void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
+void finish_integers_with(const EpilogueOperands& e, const FinishTask& t) {
   const auto multiplier = Lanes::set(t.multiplier);
   decltype(Lanes::border_row(t.table)) rows[kBlockOutputs];
   for (int i = 0; i < t.outputs; ++i) rows[i] = Lanes::border_row(t.table + (t.first_output + i) * t.table_stride);
@@ -115,14 +145,19 @@ void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
   }
 }
 
-template <class Lanes, class Value, bool kResidual, Activation kActivation>
-void finish_with_bits_or_not(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
+template <class Lanes>
+void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
+  t.classes > Lanes::kFewClasses ? finish_integers_with<Lanes, false>(e, t) : finish_integers_with<Lanes, true>(e, t);
+}
+
+template <class Lanes, class Value, bool kResidual, Activation kActivation, class Task>
+void finish_with_bits_or_not(const EpilogueKind& kind, const EpilogueOperands& e, const Task& t) {
   if (kind.packed_output) return finish_floats<Lanes, Value, kResidual, kActivation, true>(e, t);
   return finish_floats<Lanes, Value, kResidual, kActivation, false>(e, t);
 }
 
-template <class Lanes, class Value, bool kResidual>
-void finish_with_activation(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
+template <class Lanes, class Value, bool kResidual, class Task>
+void finish_with_activation(const EpilogueKind& kind, const EpilogueOperands& e, const Task& t) {
   if (kind.activation == Activation::kPRelu)
     return finish_with_bits_or_not<Lanes, Value, kResidual, Activation::kPRelu>(kind, e, t);
   if (kind.activation == Activation::kClip)
@@ -130,16 +165,16 @@ void finish_with_activation(const EpilogueKind& kind, const EpilogueOperands& e,
   return finish_with_bits_or_not<Lanes, Value, kResidual, Activation::kNone>(kind, e, t);
 }
 
-template <class Lanes, class Value>
-void finish_with_residual_or_not(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
+template <class Lanes, class Value, class Task>
+void finish_with_residual_or_not(const EpilogueKind& kind, const EpilogueOperands& e, const Task& t) {
   if (kind.residual) return finish_with_activation<Lanes, Value, true>(kind, e, t);
   return finish_with_activation<Lanes, Value, false>(kind, e, t);
 }
 
-template <class Lanes>
-void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishTask& t) {
-  if (kind.integer_bits())
-    return t.classes > Lanes::kFewClasses ? finish_integers<Lanes, false>(e, t) : finish_integers<Lanes, true>(e, t);
+// Task: of counts, or of what another header finishes; `finish_floats` and `finish_integers` are its own.
+template <class Lanes, class Task>
+void finish(const EpilogueKind& kind, const EpilogueOperands& e, const Task& t) {
+  if (kind.integer_bits()) return finish_integers<Lanes>(e, t);
   if (kind.float16) return finish_with_residual_or_not<Lanes, Half>(kind, e, t);
   return finish_with_residual_or_not<Lanes, float>(kind, e, t);
 }

@@ -7,15 +7,11 @@
 
 namespace bnn::cpu {
 
-#if defined(__x86_64__)
-const Kernels& avx2_kernels();
-const Kernels& avx512_kernels();
-#elif defined(__aarch64__)
-const Kernels& neon_kernels();
-#endif
-
 const Kernels* const* all_kernels(int* count) {
   static const Kernels* const sets[] = {
+#if defined(BNN_AMX)
+      &amx_kernels(),
+#endif
 #if defined(__x86_64__)
       &avx512_kernels(), &avx2_kernels(),
 #elif defined(__aarch64__)

@@ -1,4 +1,4 @@
-// The inner loops, one set for each instruction set. `packed_conv.cpp` and its neighbours put the outer loops around
+// The inner loops, one set for each instruction set. `counting_conv.cpp` and its neighbours put the outer loops around
 // them; nothing else knows which set runs.
 //
 // A convolution counts, for a tile of output pixels and four output channels at a time, the bits in which activations
@@ -11,6 +11,8 @@
 #include "core/epilogue.h"
 
 namespace bnn::cpu {
+
+struct MatrixUnit;
 
 enum class Cell {
   kWord,    // uint32: 32 channels of a pixel
@@ -201,6 +203,7 @@ struct Kernels {
   void (*average)(const AverageTask&);
   void (*pointwise)(const PointwiseTask&);
   void (*stem)(const StemTask&);
+  const MatrixUnit* matrix_unit = nullptr;  // or what multiplies instead of counting, where that is faster
 };
 
 // The sets that were compiled, best first; the last one runs everywhere.
@@ -213,6 +216,11 @@ const Kernels& chosen_kernels();
 // The set of that name. Throws InvalidInput where it is unknown or not supported.
 const Kernels& kernels_named(const char* name);
 
+// Those of one file each, as far as they are compiled.
+const Kernels& amx_kernels();
+const Kernels& avx512_kernels();
+const Kernels& avx2_kernels();
+const Kernels& neon_kernels();
 const Kernels& scalar_kernels();
 
 }  // namespace bnn::cpu

@@ -287,8 +287,6 @@ bool supported() {
 
 }  // namespace
 
-const Kernels& avx2_kernels();
-
 const Kernels& avx2_kernels() {
   static constexpr Kernels kernels{"avx2",
                                    Cell::kNibble,
@@ -301,7 +299,7 @@ const Kernels& avx2_kernels() {
                                    600,
                                    supported,
                                    count,
-                                   finish<Avx2Lanes>,
+                                   finish<Avx2Lanes, FinishTask>,
                                    gather_runs<Avx2Lanes, 32, 1>,
                                    nullptr,
                                    split_nibbles,

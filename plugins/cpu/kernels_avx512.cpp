@@ -21,6 +21,7 @@
 #include <immintrin.h>
 
 #include "cpu/average_pool_lanes.h"
+#include "cpu/avx512_lanes.h"
 #include "cpu/finish_lanes.h"
 #include "cpu/gather_runs.h"
 #include "cpu/pack_lanes.h"
@@ -28,96 +29,6 @@
 
 namespace bnn::cpu {
 namespace {
-
-struct Avx512Lanes {
-  static constexpr int kWidth = 16;
-  static constexpr int64_t kFewClasses = 16;
-  static constexpr int kFloatOutputs = 8;
-
-  static __mmask16 first(int lanes) { return static_cast<__mmask16>((1u << lanes) - 1u); }
-  static __m512i load(const int32_t* p) { return _mm512_load_si512(p); }
-  static __m512i load(const uint32_t* p) { return _mm512_load_si512(p); }
-  static void store(uint32_t* p, __m512i words) { _mm512_store_si512(p, words); }
-  static __m512 load(const float* p) { return _mm512_loadu_ps(p); }
-  static void store(float* p, __m512 z) { _mm512_storeu_ps(p, z); }
-  static __m512 load(const float* p, int lanes) { return _mm512_maskz_loadu_ps(first(lanes), p); }
-  static void store(float* p, __m512 z, int lanes) { _mm512_mask_storeu_ps(p, first(lanes), z); }
-  static __m512 load(const Half* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-  static void store(Half* p, __m512 z) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
-  }
-  static __m512 load(const Half* p, int lanes) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(lanes), p)); }
-  static void store(Half* p, __m512 z, int lanes) {
-    _mm256_mask_storeu_epi16(p, first(lanes), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
-  }
-  static __m512i set(int32_t value) { return _mm512_set1_epi32(value); }
-  static __m512 set(float value) { return _mm512_set1_ps(value); }
-  static const int32_t* border_row(const int32_t* values) { return values; }
-  static const float* border_row(const float* values) { return values; }
-  static __m512i classes(const int32_t* p) { return load(p); }
-  template <bool kFew>
-  static __m512i look_up(const int32_t* table, __m512i index) {
-    if constexpr (kFew) return _mm512_permutexvar_epi32(index, _mm512_loadu_si512(table));
-    return _mm512_i32gather_epi32(index, table, 4);
-  }
-  template <bool kFew>
-  static __m512 look_up(const float* table, __m512i index) {
-    if constexpr (kFew) return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));
-    return _mm512_i32gather_ps(index, table, 4);
-  }
-  // The values in even and in odd places of two vectors, one behind the other.
-  static __m512 evens(__m512 a, __m512 b) {
-    const __m512i places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    return _mm512_permutex2var_ps(a, places, b);
-  }
-  static __m512 odds(__m512 a, __m512 b) {
-    const __m512i places = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    return _mm512_permutex2var_ps(a, places, b);
-  }
-  // The values of two vectors in turn: the first half of them, and the second.
-  static __m512 interleave_low(__m512 a, __m512 b) {
-    const __m512i places = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    return _mm512_permutex2var_ps(a, places, b);
-  }
-  static __m512 interleave_high(__m512 a, __m512 b) {
-    const __m512i places = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    return _mm512_permutex2var_ps(a, places, b);
-  }
-  // The last value of `before`, then all of x but its last.
-  static __m512 shift_in(__m512 before, __m512 x) {
-    return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(x), _mm512_castps_si512(before), 15));
-  }
-  static __m512 to_float(__m512i value) { return _mm512_cvtepi32_ps(value); }
-  static __m512i add(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
-  static __m512 add(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
-  static __m512 subtract(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
-  static __m512 min(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
-  static __m512 max(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
-  static __m512i multiply(__m512i a, __m512i b) { return _mm512_mullo_epi32(a, b); }
-  static __m512 multiply(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
-  static __m512 multiply_add(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
-  static __m512 where_not_negative(__m512 z, __m512 a, __m512 b) {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_GE_OQ), b, a);
-  }
-  // The second operand is what comes out where one is a NaN, or both are zeros.
-  static __m512 clip(__m512 z, __m512 low, __m512 high) { return _mm512_min_ps(high, _mm512_max_ps(low, z)); }
-  static __mmask16 between(__m512 low, __m512 z, __m512 high) {
-    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(low, z, _CMP_LE_OQ), z, high, _CMP_LE_OQ);
-  }
-  static __mmask16 between(__m512i low, __m512i z, __m512i high) {
-    return _mm512_mask_cmple_epi32_mask(_mm512_cmple_epi32_mask(low, z), z, high);
-  }
-  template <Compare kCompare>
-  static __mmask16 holds(__m512 x, __m512 lower, __m512 upper) {
-    if constexpr (kCompare == Compare::kGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_GE_OQ);
-    if constexpr (kCompare == Compare::kGreater) return _mm512_cmp_ps_mask(x, lower, _CMP_GT_OQ);
-    if constexpr (kCompare == Compare::kNotGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_NGE_UQ);
-    return between(lower, x, upper);
-  }
-  static __m512i with_bit(__m512i words, __mmask16 is_set, uint32_t bit) {
-    return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(bit)));
-  }
-};
 
 constexpr int kLanes = 16;
 constexpr int kMostCounted = 3;
@@ -249,8 +160,6 @@ bool supported() {
 
 }  // namespace
 
-const Kernels& avx512_kernels();
-
 const Kernels& avx512_kernels() {
   static constexpr Kernels kernels{"avx512",
                                    Cell::kWord,
@@ -263,7 +172,7 @@ const Kernels& avx512_kernels() {
                                    1000,
                                    supported,
                                    count,
-                                   finish<Avx512Lanes>,
+                                   finish<Avx512Lanes, FinishTask>,
                                    gather_runs<Avx512Lanes, 64, 4>,
                                    chain_rows,
                                    nullptr,

@@ -150,8 +150,6 @@ int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {
 
 }  // namespace
 
-const Kernels& neon_kernels();
-
 const Kernels& neon_kernels() {
   static constexpr Kernels kernels{"neon",
                                    Cell::kWord,
@@ -164,7 +162,7 @@ const Kernels& neon_kernels() {
                                    100,
                                    [] { return true; },
                                    count,
-                                   finish<NeonLanes>,
+                                   finish<NeonLanes, FinishTask>,
                                    gather_runs<NeonLanes, 16, 4>,
                                    nullptr,
                                    nullptr,

@@ -137,7 +137,7 @@ const Kernels& scalar_kernels() {
                                    20,
                                    [] { return true; },
                                    count,
-                                   finish<ScalarLanes>,
+                                   finish<ScalarLanes, FinishTask>,
                                    gather_runs<ScalarLanes, 16, 4>,
                                    nullptr,
                                    nullptr,

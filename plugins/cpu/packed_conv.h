@@ -1,30 +1,16 @@
-// The 1-bit convolution: outer loops, tiles and threads around the inner loops of `kernels.h`.
+// The 1-bit convolution.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 
 #include "core/conv_shape.h"
-#include "core/epilogue.h"
-#include "cpu/borders.h"
+#include "cpu/conv_method.h"
 #include "cpu/kernels.h"
-#include "cpu/planes.h"
-#include "cpu/prepared_weights.h"
-#include "cpu/runtime.h"
 
 namespace bnn::cpu {
 
-// Where one call reads and writes. packed: [N, H, W, words]; residual, y: [N, O, H', W'] or null, of the type that the
-// epilogue says; bits: [N, H', W', words_for(O)] or null.
-struct ConvTensors {
-  const int32_t* packed;
-  const void* residual;
-  void* y;
-  int32_t* bits;
-};
-
-// Immutable once made, but for a cache under a lock: any number of threads may call `run` at a time.
+// Immutable once made, but for caches under a lock: any number of threads may call `run` at a time.
 class PackedConv {
  public:
   // weight: [O, KH, KW, words], read here and not kept. Throws InvalidInput.
@@ -37,14 +23,9 @@ class PackedConv {
            const ConvTensors& tensors, Runtime& runtime) const;
 
  private:
-  std::shared_ptr<const BorderTable> borders(const ConvShape& shape) const;
-
   ConvAttributes attributes_;
   ConvWeightShape weight_shape_;
-  const Kernels& kernels_;
-  PreparedWeights weights_;
-  mutable std::mutex mutex_;
-  mutable std::shared_ptr<const BorderTable> borders_;  // for the input size that was last seen
+  std::unique_ptr<const ConvMethod> method_;
 };
 
 }  // namespace bnn::cpu

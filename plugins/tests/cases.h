@@ -17,6 +17,8 @@ namespace bnn::tests {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
 
+constexpr int32_t kUnwritten = 0x4d4d4d4d;  // in memory that is to be overwritten
+
 using Words = std::vector<int32_t>;
 using Floats = std::vector<float>;
 
@@ -124,7 +126,7 @@ struct Convolution {
     if (accumulator_lower.empty())
       result.y = Reals(Floats(static_cast<size_t>(pixels() * outputs()), 77.0f), call.float16 != 0);
     if (!lower.empty() || !accumulator_lower.empty())
-      result.bits.assign(static_cast<size_t>(pixels() * words_for(outputs())), 77);
+      result.bits.assign(static_cast<size_t>(pixels() * words_for(outputs())), kUnwritten);
     call.packed = packed.data();
     call.weight = weight.data();
     call.scale = pointer(scale), call.bias = pointer(bias);

@@ -3,34 +3,16 @@
 // access out of bounds.
 
 #include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <thread>
 #include <vector>
 
 #include "core/reference.h"
 #include "cpu/packed_conv.h"
+#include "tests/threaded_runtime.h"
 
 namespace bnn {
 namespace {
-
-class ThreadedRuntime : public cpu::Runtime {
- public:
-  void* allocate(size_t bytes) override { return std::malloc(bytes); }
-  void release(void* memory) noexcept override { std::free(memory); }
-
- protected:
-  bool worth_threads(double) const override { return true; }
-  void parallel(size_t count, const std::function<void(size_t)>& task) override {
-    std::atomic<size_t> next{0};
-    const auto work = [&] {
-      for (size_t i = next++; i < count; i = next++) task(i);
-    };
-    std::thread other(work);
-    work();
-    other.join();
-  }
-};
 
 struct Image {
   ConvShape shape;
@@ -82,7 +64,7 @@ bool test(const cpu::Kernels& kernels, Levels levels, int64_t group) {
 
   std::atomic<bool> right{true};
   const auto work = [&](size_t start) {
-    ThreadedRuntime runtime;
+    tests::ThreadedRuntime runtime;
     for (size_t i = 0; i < 2 * images.size(); ++i) {
       const Image& image = images[(start + i) % images.size()];
       // Vectors of just the size: an access beyond their end is found.

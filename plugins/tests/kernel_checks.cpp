@@ -1,5 +1,6 @@
 // Every set of kernels that this processor supports, compared with the plain loops: convolutions of random geometry
-// with every epilogue, the layers of real networks, fully connected layers, packing; float layers (`float_layers.cpp`).
+// with every epilogue, the layers of real networks, fully connected layers, packing; float layers
+// (`float_layers.cpp`); convolutions on matrix units (`matrix_convolution.cpp`).
 // Bit for bit, but that a NaN is a NaN; sums of real products, of which each set has its own order, within their
 // rounding.
 //
@@ -53,7 +54,7 @@ void check_linear(Random& random, std::vector<Tally>& tallies) {
     call.accumulator_lower = c.accumulator_lower, call.accumulator_upper = c.accumulator_upper;
     call.float16 = c.float16;
     std::fill(found.y.bytes.begin(), found.y.bytes.end(), uint8_t{77});
-    std::fill(found.bits.begin(), found.bits.end(), 77);
+    std::fill(found.bits.begin(), found.bits.end(), kUnwritten);
     call.y = found.y.bytes.empty() ? nullptr : found.y.bytes.data();
     call.bits = found.bits.empty() ? nullptr : found.bits.data();
     const bool ran = bnn_linear(sets[i], static_cast<int>(random.between(1, 2)), &call) == 0;
@@ -101,7 +102,7 @@ void check_pack(Random& random, std::vector<Tally>& tallies) {
       }
   const std::vector<const char*> sets = supported_kernels();
   for (size_t i = 0; i < sets.size(); ++i) {
-    Words found(expected.size(), 77);
+    Words found(expected.size(), kUnwritten);
     call.packed = found.data();
     const bool ran = bnn_pack(sets[i], static_cast<int>(random.between(1, 2)), &call) == 0;
     note(tallies[i], ran && found == expected, sets[i],
@@ -125,9 +126,12 @@ int check_all() {
   for (int i = 0; i < kPacks; ++i) check_pack(random, tallies);
   for (int i = 0; i < kAveragePools; ++i) check_average_pool(random, tallies);
   for (int i = 0; i < kStems; ++i) check_stem(random, tallies);
+  tallies.emplace_back();
+  check_matrix_convolutions(random, tallies);
   int failed = 0;
-  for (size_t i = 0; i < sets.size(); ++i) {
-    std::printf("%s: %d passed, %d failed\n", sets[i], tallies[i].passed, tallies[i].failed);
+  for (size_t i = 0; i < tallies.size(); ++i) {
+    const char* name = i < sets.size() ? sets[i] : "plain matrix unit";
+    std::printf("%s: %d passed, %d failed\n", name, tallies[i].passed, tallies[i].failed);
     failed += tallies[i].failed;
   }
   return failed;

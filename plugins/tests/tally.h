@@ -30,4 +30,7 @@ inline std::vector<const char*> supported_kernels() {
 void check_average_pool(Random& random, std::vector<Tally>& tallies);
 void check_stem(Random& random, std::vector<Tally>& tallies);
 
+// matrix_convolution.cpp: with each matrix unit; the last tally is that of one in plain C++.
+void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies);
+
 }  // namespace bnn::tests

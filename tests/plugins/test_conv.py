@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bnn_deploy.bits import Levels, pack_bits
 from bnn_deploy.reference import Geometry, accumulate_conv2d
 
-CHANNELS = (1, 3, 4, 5, 31, 32, 33, 64, 70, 100, 128)
+CHANNELS = (1, 3, 4, 5, 31, 32, 33, 64, 70, 100, 128, 200)
+STRIDES = st.just((1, 1)) | st.tuples(st.integers(1, 3), st.integers(1, 3) | st.just(50))  # those of most layers, any
 
 
 @st.composite
@@ -30,7 +31,7 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
         "outputs": group * draw(st.integers(1, 40)),
         "sizes": sizes,
         "kernel": kernel,
-        "strides": (draw(st.integers(1, 3)), draw(st.integers(1, 3) | st.just(50))),
+        "strides": draw(STRIDES),
         "pads": pads,
         "dilations": dilations,
         "group": group,

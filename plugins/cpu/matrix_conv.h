@@ -1,0 +1,34 @@
+// A 1-bit convolution on a matrix unit: outer loops, tiles and threads around the inner loops of `matrix_unit.h`.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/conv_method.h"
+#include "cpu/kernels.h"
+#include "cpu/tile_weights.h"
+
+namespace bnn::cpu {
+
+class MatrixConv : public ConvMethod {
+ public:
+  // Whether it can be done: strides of 1, and groups of whole words of input channels and whole tiles of output
+  // channels.
+  static bool is_possible(const ConvAttributes& attributes, const ConvWeightShape& weight_shape);
+  // Whether it is possible, and faster than to count.
+  static bool is_faster(const ConvAttributes& attributes, const ConvWeightShape& weight_shape);
+
+  // weight: [O, KH, KW, words], read here and not kept. `kernels` has a matrix unit, and it is possible.
+  MatrixConv(const Kernels& kernels, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,
+             const int32_t* weight);
+
+  void run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
+           const ConvTensors& tensors, Runtime& runtime) const override;
+
+ private:
+  const ConvAttributes attributes_;
+  const ConvWeightShape weight_shape_;
+  const Kernels& kernels_;
+  const TileWeights weights_;
+};
+
+}  // namespace bnn::cpu

@@ -1,0 +1,140 @@
+// The outer loops around a matrix unit, with one in plain C++ and with the processor's own, where it has one. Bit for
+// bit.
+
+#include "cpu/matrix_conv.h"
+
+#include <cstring>
+
+#include "core/float_values.h"
+#include "cpu/matrix_unit.h"
+#include "tests/tally.h"
+#include "tests/threaded_runtime.h"
+
+namespace bnn::tests {
+namespace {
+
+using namespace cpu;
+
+void nothing() {}
+
+void spread(const SpreadTask& t) {
+  for (int64_t p = 0; p < t.pixels; ++p)
+    for (int c = 0; c < kStepChannels; ++c) {
+      const int32_t* words = t.words ? t.words + p * t.pixel_stride : nullptr;
+      int value = words ? bit_of(words, c % t.channels) : t.pad_value;
+      if (words && t.levels == Levels::kBipolar) value = 2 * value - 1;
+      if (words && t.levels == Levels::kTernary) value -= bit_of(words + t.second_plane, c % t.channels);
+      t.bytes[p * kStepChannels + c] = static_cast<int8_t>(c < t.channels ? value : 0);
+    }
+}
+
+// Reads weights only where they are kept, so that ones that should not have been are found.
+void multiply(const MultiplyTask& t) {
+  if (!t.adds) std::memset(t.products, 0, static_cast<size_t>(t.tiles) * kTileProducts * sizeof *t.products);
+  for (int64_t step = 0; step < t.steps; ++step) {
+    int8_t* weights = t.weights + step % t.kept_steps * kTileBytes;
+    for (int i = 0; i < kTileBytes && !t.are_kept; ++i)
+      weights[i] = t.weight_bits[step * kTileRows + i / kStepChannels] >> i % kStepChannels & 1 ? 1 : -1;
+    for (int position = 0; position < t.tiles * kTileRows; ++position)
+      for (int o = 0; o < kTileOutputs; ++o)
+        for (int c = 0; c < kStepChannels; ++c)
+          t.products[position * kTileOutputs + o] += t.activations[t.offsets[step] + position * kStepChannels + c] *
+                                                     weights[c / 4 * kStepChannels + 4 * o + c % 4];
+    if (!t.meanwhile.is_done()) t.meanwhile.next_piece();
+  }
+}
+
+void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishProductsTask& t) {
+  for (int p = 0; p < t.pixels; ++p)
+    for (int i = 0; i < t.outputs; ++i) {
+      const int64_t o = t.first_output + i, at = o * t.plane_stride + p;
+      const int32_t accumulator = t.products[t.offsets[p] + i];
+      float z = 0.0f;
+      if (kind.float_output) {
+        z = finish_value(kind, e, o, accumulator, kind.residual ? load_value(t.residual, at, kind.float16) : 0.0f);
+        store_value(t.y, at, kind.float16, z);
+      }
+      if (kind.packed_output && finish_bit(kind, e, o, accumulator, z)) t.words[p] |= uint32_t{1} << o % kWordBits;
+    }
+}
+
+constexpr MatrixUnit kPlainUnit{nothing, nothing, spread, multiply, finish};
+
+Result run(const Kernels& kernels, Convolution& conv, Result result) {
+  bnn_conv2d_call& c = conv.call;
+  ConvAttributes a;
+  a.channels = c.channels, a.levels = static_cast<Levels>(c.levels);
+  std::memcpy(a.pads, c.pads, sizeof a.pads);
+  std::memcpy(a.dilations, c.dilations, sizeof a.dilations);
+  a.group = c.group, a.pad_value = static_cast<int32_t>(c.pad_value);
+  const ConvWeightShape weight_shape = bnn::weight_shape(a, Dims(c.weight_dims, c.weight_dims + 4));
+  const ConvShape shape = conv_shape(a, weight_shape, Dims(c.packed_dims, c.packed_dims + 4));
+  std::fill(result.y.bytes.begin(), result.y.bytes.end(), uint8_t{77});
+  std::fill(result.bits.begin(), result.bits.end(), kUnwritten);
+  const EpilogueKind kind{c.residual != nullptr, static_cast<Activation>(c.activation), !result.y.bytes.empty(),
+                          !result.bits.empty(), c.float16 != 0};
+  const EpilogueOperands operands{
+      c.scale,    c.bias,     c.slope, c.shift, c.lower, c.upper, c.accumulator_lower, c.accumulator_upper,
+      c.clip_low, c.clip_high};
+  ThreadedRuntime runtime;
+  MatrixConv(kernels, a, weight_shape, c.weight)
+      .run(shape, kind, operands,
+           {c.packed, c.residual, result.y.bytes.empty() ? nullptr : result.y.bytes.data(),
+            result.bits.empty() ? nullptr : result.bits.data()},
+           runtime);
+  return result;
+}
+
+Convolution random_possible(Random& random) {
+  Convolution conv = random_convolution(random);
+  bnn_conv2d_call& c = conv.call;
+  const int64_t size[2] = {c.packed_dims[1], c.packed_dims[2]};
+  c.strides[0] = c.strides[1] = 1;
+  int64_t outputs = c.weight_dims[0];
+  if (c.group > 1) {
+    c.channels = c.group * kWordBits * random.between(1, 3);
+    outputs = c.group * kTileOutputs * random.between(1, 2);
+  }
+  conv.fit(c.packed_dims[0], size[0], size[1], outputs, c.weight_dims[1], c.weight_dims[2]);
+  Convolution filled;
+  filled.call = conv.call, filled.out_height = conv.out_height, filled.out_width = conv.out_width;
+  filled.fill(random, static_cast<int>(random.between(0, 11)));
+  return filled;
+}
+
+// Many channels of a large window, so that not all weights are kept, on an image of one tile and on a larger one.
+Convolution large_window(Random& random, int64_t size) {
+  Convolution conv = network_layer(random, 100, 20, size, 1);
+  Convolution large;
+  large.call = conv.call;
+  for (int64_t& pad : large.call.pads) pad = 3;
+  large.fit(2, size, size, 20, 7, 7);
+  large.fill(random, 6);
+  return large;
+}
+
+}  // namespace
+
+void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
+  Kernels plain = scalar_kernels();
+  plain.name = "plain matrix unit";
+  plain.matrix_unit = &kPlainUnit;
+  std::vector<Convolution> convolutions;
+  for (int i = 0; i < 100; ++i) convolutions.push_back(random_possible(random));
+  convolutions.push_back(network_layer(random, 64, 20, 28, 1));
+  convolutions.push_back(network_layer(random, 300, 40, 14, 1));
+  convolutions.push_back(network_layer(random, 512, 16, 7, 1));
+  convolutions.push_back(large_window(random, 3));
+  convolutions.push_back(large_window(random, 17));
+  const std::vector<const char*> sets = supported_kernels();
+  for (Convolution& conv : convolutions) {
+    const Result expected = conv.run("reference", 1);
+    note(tallies.back(), same(run(plain, conv, expected), expected), plain.name, conv.describe());
+    for (size_t i = 0; i < sets.size(); ++i) {
+      const Kernels& kernels = kernels_named(sets[i]);
+      if (kernels.matrix_unit) note(tallies[i], same(run(kernels, conv, expected), expected), sets[i], conv.describe());
+    }
+  }
+}
+
+}  // namespace bnn::tests
