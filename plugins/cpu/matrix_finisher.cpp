@@ -15,24 +15,45 @@ constexpr int kPiecePixels = 64;  // of kBlockOutputs outputs: some 300 instruct
 void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* products) {
   outputs_ = outputs;
   products_ = products;
-  blocks_ = static_cast<int>(divided_up(outputs.outputs, kBlockOutputs));
-  piece_ = 0;
-  pieces_ = blocks_ * static_cast<int>(divided_up(outputs.pixels, kPiecePixels)) + call_.kind.packed_output;
+  pixels_left_ = outputs.pixels;
+  const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs.image,
+                                    outputs.first_pixel, outputs.pixels);
+  task_ = {products,
+           call_.planes.product_offsets() + outputs.first_pixel,
+           std::min(kPiecePixels, pixels_left_),
+           std::min(kBlockOutputs, outputs.outputs),
+           outputs.first_output,
+           at.residual,
+           at.y,
+           at.plane_stride,
+           words_};
+  const auto blocks = static_cast<int>(divided_up(outputs.outputs, kBlockOutputs));
+  pieces_ = blocks * static_cast<int>(divided_up(outputs.pixels, kPiecePixels)) + call_.kind.packed_output;
 }
 
 void MatrixFinisher::do_piece() {
-  const int piece = piece_++, pixel = piece / blocks_ * kPiecePixels;
-  pixel < outputs_.pixels ? finish(pixel, piece % blocks_ * kBlockOutputs) : store_bits();
+  if (pixels_left_ == 0) return store_bits();
+  call_.unit.finish(call_.kind, call_.operands, task_);
+  next_block();
 }
 
-void MatrixFinisher::finish(int pixel, int output) {
-  const int64_t first = outputs_.first_pixel + pixel;
-  const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs_.image, first,
-                                    std::min(kPiecePixels, outputs_.pixels - pixel));
-  call_.unit.finish(call_.kind, call_.operands,
-                    {products_ + output, call_.planes.product_offsets() + first, at.pixels,
-                     std::min(kBlockOutputs, outputs_.outputs - output), outputs_.first_output + output, at.residual,
-                     at.y, at.plane_stride, words_ + pixel});
+// The channels behind those of the task; after the last ones the first ones of the pixels behind its own.
+void MatrixFinisher::next_block() {
+  task_.products += kBlockOutputs;
+  task_.first_output += kBlockOutputs;
+  const auto done = static_cast<int>(task_.first_output - outputs_.first_output);
+  task_.outputs = std::min(kBlockOutputs, outputs_.outputs - done);
+  if (task_.outputs > 0) return;
+  const int pixels = task_.pixels;
+  pixels_left_ -= pixels;
+  task_.products = products_;
+  task_.offsets += pixels;
+  task_.pixels = std::min(kPiecePixels, pixels_left_);
+  task_.outputs = std::min(kBlockOutputs, outputs_.outputs);
+  task_.first_output = outputs_.first_output;
+  if (task_.residual) task_.residual = static_cast<const uint8_t*>(task_.residual) + pixels * value_bytes_;
+  if (task_.y) task_.y = static_cast<uint8_t*>(task_.y) + pixels * value_bytes_;
+  task_.words += pixels;
 }
 
 // Half of a word of each pixel's packed outputs; all of it where the other half has no channels.

@@ -33,7 +33,7 @@ constexpr int kMostStagePixels = 208;
 
 class MatrixFinisher : public Meanwhile {
  public:
-  explicit MatrixFinisher(const MatrixCall& call) : call_(call) {}
+  explicit MatrixFinisher(const MatrixCall& call) : call_(call), value_bytes_(value_bytes(call.kind.float16)) {}
 
   // products: of position 0, which need not be in memory; those of the pixels are, and stay as they are until all is
   // done.
@@ -45,13 +45,15 @@ class MatrixFinisher : public Meanwhile {
 
  private:
   void do_piece() override;
-  void finish(int pixel, int output);
+  void next_block();
   void store_bits();
 
   const MatrixCall& call_;
+  const int64_t value_bytes_;
   MatrixOutputs outputs_{};
   const int32_t* products_ = nullptr;
-  int blocks_ = 0, piece_ = 0;
+  FinishProductsTask task_{};  // of the next piece
+  int pixels_left_ = 0;        // from that one on
   alignas(64) uint32_t words_[kMostStagePixels]{};
 };
 

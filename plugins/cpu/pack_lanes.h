@@ -27,6 +27,8 @@ void pack_vectors(const PackTask& t, int64_t first, Count... lanes) {
     const auto upper = kCompare == Compare::kBetween ? Lanes::set(t.upper[bound]) : lower;
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
+      // A few lines of each of many channels are more streams than a processor foresees.
+      if (kVectors > 1) __builtin_prefetch(x + (kVectors + v) * Lanes::kWidth);
       const auto is_set = Lanes::template holds<kCompare>(Lanes::load(x + v * Lanes::kWidth, lanes...), lower, upper);
       words[v] = Lanes::with_bit(words[v], is_set, uint32_t{1} << c);
     }
