@@ -37,8 +37,7 @@ Axis classify(int64_t outputs, int64_t input, int64_t kernel, int64_t stride, in
 }  // namespace
 
 BorderTable::BorderTable(const ConvAttributes& a, const ConvWeightShape& w, const ConvShape& s,
-                         const PreparedWeights& weights)
-    : height_(s.height), width_(s.width) {
+                         const PreparedWeights& weights) {
   Axis rows = classify(s.out_height, s.height, w.kernel_height, a.strides[0], a.dilations[0], a.pads[0]);
   Axis columns = classify(s.out_width, s.width, w.kernel_width, a.strides[1], a.dilations[1], a.pads[1]);
   const int32_t pad_difference = a.pad_value - value_of_zero_bits(a.levels);

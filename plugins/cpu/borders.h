@@ -21,8 +21,6 @@ class BorderTable {
   BorderTable(const ConvAttributes& attributes, const ConvWeightShape& weight_shape, const ConvShape& shape,
               const PreparedWeights& weights);
 
-  int64_t height() const { return height_; }
-  int64_t width() const { return width_; }
   int64_t classes() const { return classes_; }
   const int32_t* table() const { return table_.data(); }            // [O, stride]
   const float* float_table() const { return float_table_.data(); }  // the same values
@@ -32,7 +30,6 @@ class BorderTable {
   const int32_t* classes_of(int64_t first) const;
 
  private:
-  int64_t height_, width_;  // of the input that it was made for
   int64_t classes_ = 1, stride_ = 0;
   std::vector<int32_t> class_of_pixel_;  // begins before what is aligned
   std::vector<int32_t> table_;

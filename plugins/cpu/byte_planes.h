@@ -36,8 +36,8 @@ class BytePlanes {
  private:
   int64_t plane_bytes() const;
 
-  const ConvAttributes& attributes_;
-  const ConvShape& shape_;
+  ConvAttributes attributes_;
+  ConvShape shape_;                  // but for the batch
   int64_t group_channels_, blocks_;  // planes of a group
   int64_t rows_, pitch_, shared_;    // cells that pad a row's end and the next one's beginning
   std::vector<int64_t> step_offsets_, product_offsets_;

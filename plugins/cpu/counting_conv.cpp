@@ -238,20 +238,10 @@ CountingConv::CountingConv(const Kernels& kernels, const ConvAttributes& attribu
       kernels_(fitting(kernels, attributes, weight_shape)),
       weights_(kernels_, attributes_, weight_shape_, weight) {}
 
-std::shared_ptr<const BorderTable> CountingConv::borders(const ConvShape& shape) const {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (borders_ && borders_->height() == shape.height && borders_->width() == shape.width) return borders_;
-  }
-  auto made = std::make_shared<const BorderTable>(attributes_, weight_shape_, shape, weights_);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  borders_ = made;
-  return made;
-}
-
 void CountingConv::run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
                        const ConvTensors& tensors, Runtime& runtime) const {
-  const auto border_table = borders(shape);
+  const auto border_table =
+      borders_.get(shape, [&] { return BorderTable(attributes_, weight_shape_, shape, weights_); });
   Call(shape, attributes_, weights_, weight_shape_, kernels_, *border_table, kind, operands, tensors).run(runtime);
 }
 

@@ -3,11 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <mutex>
 
 #include "cpu/borders.h"
 #include "cpu/conv_method.h"
+#include "cpu/for_last_size.h"
 #include "cpu/kernels.h"
 #include "cpu/planes.h"
 #include "cpu/prepared_weights.h"
@@ -24,14 +23,11 @@ class CountingConv : public ConvMethod {
            const ConvTensors& tensors, Runtime& runtime) const override;
 
  private:
-  std::shared_ptr<const BorderTable> borders(const ConvShape& shape) const;
-
   const ConvAttributes attributes_;
   const ConvWeightShape weight_shape_;
   const Kernels& kernels_;
   const PreparedWeights weights_;
-  mutable std::mutex mutex_;
-  mutable std::shared_ptr<const BorderTable> borders_;  // for the input size that was last seen
+  mutable ForLastSize<BorderTable> borders_;
 };
 
 }  // namespace bnn::cpu

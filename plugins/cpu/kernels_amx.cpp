@@ -66,6 +66,8 @@ inline __attribute__((always_inline)) void spread_weights(const MultiplyTask& t,
   const __m512i one = _mm512_set1_epi8(1), minus_one = _mm512_set1_epi8(-1);
   const uint64_t* bits = t.weight_bits + step * kTileRows;
   int8_t* bytes = t.weights + (step & (t.kept_steps - 1)) * kTileBytes;
+  for (int line = 0; line < 2; ++line)
+    _mm_prefetch(reinterpret_cast<const char*>(bits) + kPrefetchedBytes + line * kStepChannels, _MM_HINT_T0);
 #pragma GCC unroll 16
   for (int r = 0; r < kTileRows; ++r)
     _mm512_store_si512(bytes + r * kStepChannels, _mm512_mask_blend_epi8(bits[r], minus_one, one));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "cpu/byte_planes.h"
 #include "cpu/matrix_part.h"
 #include "cpu/sizes.h"
 
@@ -16,14 +15,14 @@ constexpr double kBytesPerNs = 40, kProductsPerNs = 1500;
 // One call: everything that its tasks share.
 class Call {
  public:
-  Call(const ConvShape& shape, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,
-       const TileWeights& weights, const Kernels& kernels, const EpilogueKind& kind, const EpilogueOperands& operands,
+  Call(const ConvShape& shape, const ConvAttributes& attributes, int64_t outputs, const TileWeights& weights,
+       const BytePlanes& planes, const Kernels& kernels, const EpilogueKind& kind, const EpilogueOperands& operands,
        const ConvTensors& tensors)
       : shape_(shape),
         weights_(weights),
         tiles_(attributes.group * weights.group_tiles()),
-        planes_(attributes, weight_shape, shape),
-        call_{shape_, planes_, *kernels.matrix_unit, kind, operands, tensors, weight_shape.outputs},
+        planes_(planes),
+        call_{shape_, planes_, *kernels.matrix_unit, kind, operands, tensors, outputs},
         image_words_(shape.height * shape.width * planes_of(attributes.levels) * words_for(attributes.channels)),
         images_are_tasks_(shape.batch >= most_threads()) {
     // Parts of an image: enough for the threads, and of few activations.
@@ -95,7 +94,7 @@ class Call {
   const ConvShape& shape_;
   const TileWeights& weights_;
   const int64_t tiles_;  // of output channels, of all groups
-  const BytePlanes planes_;
+  const BytePlanes& planes_;
   const MatrixCall call_;
   const int64_t image_words_;
   const bool images_are_tasks_;
@@ -130,7 +129,8 @@ MatrixConv::MatrixConv(const Kernels& kernels, const ConvAttributes& attributes,
 
 void MatrixConv::run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
                      const ConvTensors& tensors, Runtime& runtime) const {
-  Call(shape, attributes_, weight_shape_, weights_, kernels_, kind, operands, tensors).run(runtime);
+  const auto planes = planes_.get(shape, [&] { return BytePlanes(attributes_, weight_shape_, shape); });
+  Call(shape, attributes_, weight_shape_.outputs, weights_, *planes, kernels_, kind, operands, tensors).run(runtime);
 }
 
 }  // namespace bnn::cpu

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "cpu/byte_planes.h"
 #include "cpu/conv_method.h"
+#include "cpu/for_last_size.h"
 #include "cpu/kernels.h"
 #include "cpu/tile_weights.h"
 
@@ -29,6 +31,7 @@ class MatrixConv : public ConvMethod {
   const ConvWeightShape weight_shape_;
   const Kernels& kernels_;
   const TileWeights weights_;
+  mutable ForLastSize<BytePlanes> planes_;
 };
 
 }  // namespace bnn::cpu
