@@ -11,7 +11,7 @@
 namespace bnn::cpu {
 
 // The channels are far apart in memory: of each, as many values as a few registers hold are read in one go.
-constexpr int kPackVectors = 8;
+constexpr int kPackVectors = 4;
 
 // kVectors vectors of pixels, from `first` on. `lanes`: none for whole vectors, else how many of the only one count.
 template <class Lanes, class Value, Compare kCompare, int kVectors, class... Count>
@@ -28,7 +28,7 @@ void pack_vectors(const PackTask& t, int64_t first, Count... lanes) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       // A few lines of each of many channels are more streams than a processor foresees.
-      if (kVectors > 1) __builtin_prefetch(x + (kVectors + v) * Lanes::kWidth);
+      if (kVectors > 1) __builtin_prefetch(x + (2 * kVectors + v) * Lanes::kWidth);
       const auto is_set = Lanes::template holds<kCompare>(Lanes::load(x + v * Lanes::kWidth, lanes...), lower, upper);
       words[v] = Lanes::with_bit(words[v], is_set, uint32_t{1} << c);
     }
