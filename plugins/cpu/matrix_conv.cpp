@@ -1,6 +1,7 @@
 #include "cpu/matrix_conv.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "cpu/matrix_part.h"
 #include "cpu/sizes.h"
@@ -8,11 +9,12 @@
 namespace bnn::cpu {
 namespace {
 
-constexpr int64_t kPartBytes = int64_t{1} << 19;  // of activations: they stay in the second cache
-constexpr int64_t kRowsPerTask = 8;
+constexpr int64_t kLeastBandPixels = 1536;         // that weights are made bytes for
+constexpr int64_t kBandBytes = int64_t{1} << 19;  // of activations: they stay in the second cache
 constexpr double kBytesPerNs = 40, kProductsPerNs = 1500;
 
-// One call: everything that its tasks share.
+// One call: everything that its tasks share. A task is some tiles of output channels of a band. The thread that does it
+// makes bytes of the band's activations itself: what another one has just written is slow to read.
 class Call {
  public:
   Call(const ConvShape& shape, const ConvAttributes& attributes, int64_t outputs, const TileWeights& weights,
@@ -23,83 +25,41 @@ class Call {
         tiles_(attributes.group * weights.group_tiles()),
         planes_(planes),
         call_{shape_, planes_, *kernels.matrix_unit, kind, operands, tensors, outputs},
-        image_words_(shape.height * shape.width * planes_of(attributes.levels) * words_for(attributes.channels)),
-        images_are_tasks_(shape.batch >= most_threads()) {
-    // Parts of an image: enough for the threads, and of few activations.
-    const int64_t enough = images_are_tasks_ ? 1 : 2 * most_threads();
-    output_parts_ = std::min(tiles_, enough);
-    const int64_t wanted = std::max(divided_up(enough, output_parts_), divided_up(planes_.group_bytes(), kPartBytes));
-    pixel_parts_ = std::min(wanted, divided_up(shape.pixels(), kTileRows * kMostTilesTogether));
-    fill_time_ = static_cast<double>(planes_.image_bytes()) / kBytesPerNs;
-    const int64_t sums = tiles_ * kTileOutputs * shape.pixels();
-    multiply_time_ = static_cast<double>(sums * weights.steps() * kStepChannels) / kProductsPerNs;
-  }
+        bands_(divided_up(shape.out_height, planes.band_rows())),
+        parts_(std::min(tiles_, divided_up(2 * most_threads(), shape.batch * bands_))) {}
 
-  void run(Runtime& runtime) const { images_are_tasks_ ? run_images(runtime) : run_parts(runtime); }
-
- private:
-  // Many images: each is one thread's, and its activations stay in that one's cache.
-  void run_images(Runtime& runtime) const {
-    const int slots = static_cast<int>(std::min<int64_t>(shape_.batch, most_threads()));
-    const int64_t part_bytes = MatrixPart::memory_bytes(call_), slot_bytes = part_bytes + planes_.image_bytes();
+  void run(Runtime& runtime) const {
+    const int64_t tasks = shape_.batch * bands_ * parts_, part_bytes = MatrixPart::memory_bytes(call_);
+    const int slots = static_cast<int>(std::min<int64_t>(tasks, most_threads()));
+    const int64_t slot_bytes = part_bytes + planes_.bytes();
     const Scratch memory(runtime, static_cast<size_t>(slots * slot_bytes));
+    std::vector<int64_t> filled(static_cast<size_t>(slots), -1);  // which band is in a slot
     SlotPool pool(slots);
-    const double time = static_cast<double>(shape_.batch) * (fill_time_ + multiply_time_);
-    runtime.run_tasks(static_cast<size_t>(shape_.batch), time, [&](size_t n) {
+    const int64_t products = tiles_ * kTileOutputs * shape_.pixels() * weights_.steps() * kStepChannels;
+    const double image_time =
+        static_cast<double>(bands_ * planes_.bytes()) / kBytesPerNs + static_cast<double>(products) / kProductsPerNs;
+    runtime.run_tasks(static_cast<size_t>(tasks), static_cast<double>(shape_.batch) * image_time, [&](size_t task) {
       const int slot = pool.acquire();
       uint8_t* base = memory.data() + slot * slot_bytes;
       auto* activations = reinterpret_cast<int8_t*>(base + part_bytes);
-      fill_rows(static_cast<int64_t>(n), 0, planes_.rows(), activations);
-      for (int64_t part = 0; part < output_parts_ * pixel_parts_; ++part)
-        run_part(static_cast<int64_t>(n), part, activations, base);
+      const int64_t part = static_cast<int64_t>(task) % parts_, index = static_cast<int64_t>(task) / parts_;
+      const int64_t first_row = index % bands_ * planes_.band_rows();
+      const Band band{index / bands_, first_row, std::min(planes_.band_rows(), shape_.out_height - first_row)};
+      int64_t& found = filled[static_cast<size_t>(slot)];
+      if (found != index) planes_.fill(call_.unit, call_.tensors.packed, band, activations);
+      found = index;
+      MatrixPart(call_, weights_, base).run(band, part * tiles_ / parts_, (part + 1) * tiles_ / parts_, activations);
       pool.release(slot);
     });
   }
 
-  // Few images: the threads share one after the other.
-  void run_parts(Runtime& runtime) const {
-    const int64_t parts = output_parts_ * pixel_parts_, tasks = divided_up(planes_.rows(), kRowsPerTask);
-    const int slots = static_cast<int>(std::min<int64_t>(parts, most_threads()));
-    const int64_t slot_bytes = MatrixPart::memory_bytes(call_);
-    const Scratch memory(runtime, static_cast<size_t>(slots * slot_bytes + planes_.image_bytes()));
-    auto* activations = reinterpret_cast<int8_t*>(memory.data() + slots * slot_bytes);
-    SlotPool pool(slots);
-    for (int64_t n = 0; n < shape_.batch; ++n) {
-      runtime.run_tasks(static_cast<size_t>(tasks), fill_time_, [&](size_t task) {
-        const int64_t first = static_cast<int64_t>(task) * kRowsPerTask;
-        fill_rows(n, first, std::min(first + kRowsPerTask, planes_.rows()), activations);
-      });
-      runtime.run_tasks(static_cast<size_t>(parts), multiply_time_, [&](size_t part) {
-        const int slot = pool.acquire();
-        run_part(n, static_cast<int64_t>(part), activations, memory.data() + slot * slot_bytes);
-        pool.release(slot);
-      });
-    }
-  }
-
-  void fill_rows(int64_t n, int64_t first, int64_t end, int8_t* activations) const {
-    for (int64_t row = first; row < end; ++row)
-      planes_.fill_row(call_.unit, call_.tensors.packed + n * image_words_, row, activations);
-  }
-
-  void run_part(int64_t n, int64_t part, const int8_t* activations, uint8_t* memory) const {
-    const int64_t pixels = part / output_parts_, outputs = part % output_parts_;
-    const int64_t vectors = divided_up(shape_.pixels(), kTileRows);
-    const int64_t first = pixels * vectors / pixel_parts_ * kTileRows;
-    const int64_t end = std::min((pixels + 1) * vectors / pixel_parts_ * kTileRows, shape_.pixels());
-    MatrixPart(call_, weights_, memory)
-        .run(n, first, end, outputs * tiles_ / output_parts_, (outputs + 1) * tiles_ / output_parts_, activations);
-  }
-
+ private:
   const ConvShape& shape_;
   const TileWeights& weights_;
   const int64_t tiles_;  // of output channels, of all groups
   const BytePlanes& planes_;
   const MatrixCall call_;
-  const int64_t image_words_;
-  const bool images_are_tasks_;
-  int64_t output_parts_, pixel_parts_;
-  double fill_time_, multiply_time_;  // of an image, in nanoseconds
+  const int64_t bands_, parts_;  // of an image; of a band
 };
 
 }  // namespace
@@ -129,8 +89,17 @@ MatrixConv::MatrixConv(const Kernels& kernels, const ConvAttributes& attributes,
 
 void MatrixConv::run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
                      const ConvTensors& tensors, Runtime& runtime) const {
-  const auto planes = planes_.get(shape, [&] { return BytePlanes(attributes_, weight_shape_, shape); });
-  Call(shape, attributes_, weight_shape_.outputs, weights_, *planes, kernels_, kind, operands, tensors).run(runtime);
+  const auto planes_of_size = planes_.get(shape, [&] { return planes(shape); });
+  Call(shape, attributes_, weight_shape_.outputs, weights_, *planes_of_size, kernels_, kind, operands, tensors)
+      .run(runtime);
+}
+
+// With bands for the threads as far as they are large enough, and no larger than a cache.
+BytePlanes MatrixConv::planes(const ConvShape& shape) const {
+  const int64_t whole = BytePlanes(attributes_, weight_shape_, shape, shape.out_height).bytes();
+  const int64_t for_threads = std::clamp<int64_t>(shape.pixels() / kLeastBandPixels, 1, 2 * most_threads());
+  const int64_t bands = std::min(shape.out_height, std::max(for_threads, divided_up(whole, kBandBytes)));
+  return BytePlanes(attributes_, weight_shape_, shape, divided_up(shape.out_height, bands));
 }
 
 }  // namespace bnn::cpu

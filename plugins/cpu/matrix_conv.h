@@ -27,6 +27,8 @@ class MatrixConv : public ConvMethod {
            const ConvTensors& tensors, Runtime& runtime) const override;
 
  private:
+  BytePlanes planes(const ConvShape& shape) const;
+
   const ConvAttributes attributes_;
   const ConvWeightShape weight_shape_;
   const Kernels& kernels_;

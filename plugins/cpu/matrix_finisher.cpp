@@ -12,14 +12,14 @@ constexpr int kPiecePixels = 64;  // of kBlockOutputs outputs: some 300 instruct
 
 }  // namespace
 
-void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* products) {
+void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* products, const int64_t* offsets) {
   outputs_ = outputs;
   products_ = products;
   pixels_left_ = outputs.pixels;
   const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs.image,
                                     outputs.first_pixel, outputs.pixels);
   task_ = {products,
-           call_.planes.product_offsets() + outputs.first_pixel,
+           offsets,
            std::min(kPiecePixels, pixels_left_),
            std::min(kBlockOutputs, outputs.outputs),
            outputs.first_output,

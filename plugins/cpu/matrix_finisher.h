@@ -35,9 +35,8 @@ class MatrixFinisher : public Meanwhile {
  public:
   explicit MatrixFinisher(const MatrixCall& call) : call_(call), value_bytes_(value_bytes(call.kind.float16)) {}
 
-  // products: of position 0, which need not be in memory; those of the pixels are, and stay as they are until all is
-  // done.
-  void start(const MatrixOutputs& outputs, const int32_t* products);
+  // offsets: from `products` to those of each pixel, which stay as they are until all is done.
+  void start(const MatrixOutputs& outputs, const int32_t* products, const int64_t* offsets);
 
   void finish_all() {
     while (!is_done()) next_piece();

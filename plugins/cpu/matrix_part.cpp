@@ -35,37 +35,37 @@ MatrixPart::MatrixPart(const MatrixCall& call, const TileWeights& weights, uint8
   products_[1] = reinterpret_cast<int32_t*>(memory + kWeightBytes + product_bytes(call));
 }
 
-void MatrixPart::run(int64_t n, int64_t first, int64_t end, int64_t first_tile, int64_t end_tile,
-                     const int8_t* activations) {
+void MatrixPart::run(const Band& band, int64_t first_tile, int64_t end_tile, const int8_t* activations) {
   call_.unit.acquire();
-  for (int64_t tile = first_tile; tile < end_tile; ++tile) run_tile(n, tile, first, end, activations);
+  for (int64_t tile = first_tile; tile < end_tile; ++tile) run_tile(band, tile, activations);
   finisher_.finish_all();
   call_.unit.release();
 }
 
-void MatrixPart::run_tile(int64_t n, int64_t tile, int64_t first, int64_t end, const int8_t* activations) {
+void MatrixPart::run_tile(const Band& band, int64_t tile, const int8_t* activations) {
   const BytePlanes& planes = call_.planes;
   const int64_t group = tile / weights_.group_tiles(), index = tile % weights_.group_tiles();
   const int64_t output = group * weights_.group_outputs() + index * kTileOutputs;
   const int64_t outputs = std::min<int64_t>(kTileOutputs, weights_.group_outputs() - index * kTileOutputs);
-  const int64_t begin = planes.position(first);
-  const int64_t tiles = divided_up(planes.position(end - 1) + 1 - begin, kTileRows);
+  const int64_t first_pixel = band.first_row * call_.shape.out_width, end = band.rows * call_.shape.out_width;
+  const int64_t tiles = divided_up(planes.position(end - 1) + 1, kTileRows);
   const bool are_large = weights_.steps() > kNearSteps && tiles > kMostTilesTogether;
   const int64_t stages = divided_up(tiles, are_large ? kLargeStageTiles : kStageTiles);
-  activations += group * planes.group_bytes() + begin * kStepChannels;
+  activations += group * planes.group_bytes();
   are_kept_ = false;
-  int64_t base = begin;  // the position of the first products in memory
+  int64_t base = 0, first = 0;  // the position of the first products in memory; the first pixel that is not finished
   for (int64_t stage = 0; stage < stages; ++stage) {
     const int64_t from = stage * tiles / stages, until = (stage + 1) * tiles / stages;
-    const int64_t reached = begin + until * kTileRows;
+    const int64_t reached = until * kTileRows;
     int32_t* products = products_[0];
     multiply(activations + from * kTileBytes, weights_.tile(group, index), until - from,
-             products + (begin + from * kTileRows - base) * kTileOutputs);
+             products + (from * kTileRows - base) * kTileOutputs);
     finisher_.finish_all();
     // Whole vectors of pixels, as far as the products go.
     const int64_t whole = (planes.pixels_before(reached) - first) / kTileRows * kTileRows;
     const auto pixels = static_cast<int>(stage + 1 == stages ? end - first : whole);
-    finisher_.start({n, output, static_cast<int>(outputs), first, pixels}, products - base * kTileOutputs);
+    finisher_.start({band.image, output, static_cast<int>(outputs), first_pixel + first, pixels},
+                    products - base * kTileOutputs, planes.product_offsets() + first);
     if (stage + 1 == stages) break;
     first += pixels;
     const int64_t next_base = std::min(planes.position(first), reached);

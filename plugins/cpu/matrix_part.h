@@ -8,8 +8,8 @@
 
 namespace bnn::cpu {
 
-// Goes through pixels of an image for some tiles of output channels, in stages: the tiles of positions of one stage are
-// multiplied while the pixels of the one before are finished.
+// Goes through the pixels of a band for some tiles of output channels, in stages: the tiles of positions of one stage
+// are multiplied while the pixels of the one before are finished.
 class MatrixPart {
  public:
   static int64_t memory_bytes(const MatrixCall& call);
@@ -17,12 +17,11 @@ class MatrixPart {
   // memory: aligned, of that many bytes
   MatrixPart(const MatrixCall& call, const TileWeights& weights, uint8_t* memory);
 
-  // Pixels [first, end) of image n, `first` a multiple of kTileRows, and tiles [first_tile, end_tile) of output
-  // channels, counted through all groups. activations: the image's planes.
-  void run(int64_t n, int64_t first, int64_t end, int64_t first_tile, int64_t end_tile, const int8_t* activations);
+  // Tiles [first_tile, end_tile) of output channels, counted through all groups. activations: the band's planes.
+  void run(const Band& band, int64_t first_tile, int64_t end_tile, const int8_t* activations);
 
  private:
-  void run_tile(int64_t n, int64_t tile, int64_t first, int64_t end, const int8_t* activations);
+  void run_tile(const Band& band, int64_t tile, const int8_t* activations);
   void multiply(const int8_t* activations, const uint64_t* bits, int64_t tiles, int32_t* products);
 
   const MatrixCall& call_;

@@ -121,7 +121,7 @@ void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
   plain.matrix_unit = &kPlainUnit;
   std::vector<Convolution> convolutions;
   for (int i = 0; i < 100; ++i) convolutions.push_back(random_possible(random));
-  convolutions.push_back(network_layer(random, 64, 20, 28, 1));
+  convolutions.push_back(network_layer(random, 64, 20, 57, 1));  // two bands, not of one size
   convolutions.push_back(network_layer(random, 300, 40, 14, 1));
   convolutions.push_back(network_layer(random, 512, 16, 7, 1));
   convolutions.push_back(large_window(random, 3));
