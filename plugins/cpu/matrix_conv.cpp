@@ -9,7 +9,7 @@
 namespace bnn::cpu {
 namespace {
 
-constexpr int64_t kLeastBandPixels = 1536;         // that weights are made bytes for
+constexpr int64_t kLeastBandPixels = 1536;        // that weights are made bytes for
 constexpr int64_t kBandBytes = int64_t{1} << 19;  // of activations: they stay in the second cache
 constexpr double kBytesPerNs = 40, kProductsPerNs = 1500;
 
