@@ -25,7 +25,8 @@ class PackedConv {
  private:
   ConvAttributes attributes_;
   ConvWeightShape weight_shape_;
-  std::unique_ptr<const ConvMethod> method_;
+  // At least one of them. A layer of few weights has both where it may, for small and for large images.
+  std::unique_ptr<const ConvMethod> counting_, matrix_;
 };
 
 }  // namespace bnn::cpu
