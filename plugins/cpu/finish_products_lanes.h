@@ -1,8 +1,6 @@
 // The epilogue behind a matrix unit: the steps of `finish_lanes.h`, for accumulators that are products.
 #pragma once
 
-#include <algorithm>
-
 #include "cpu/finish_lanes.h"
 #include "cpu/matrix_unit.h"
 
@@ -29,27 +27,24 @@ class Products {
 
 template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
 void finish_floats(const EpilogueOperands& e, const FinishProductsTask& t) {
-  int first = 0;
-  for (; first + kBlockOutputs <= t.outputs; first += kBlockOutputs) {
+  if (t.outputs == kBlockOutputs) {
     using Source = Products<Lanes, kBlockOutputs>;
-    finish_channels<Lanes, Value, kResidual, kActivation, kPack, Source, kBlockOutputs>(e, t, first);
+    return finish_channels<Lanes, Value, kResidual, kActivation, kPack, Source, kBlockOutputs>(e, t, 0);
   }
-  for (; first < t.outputs; ++first)
-    finish_channels<Lanes, Value, kResidual, kActivation, kPack, Products<Lanes, 1>, 1>(e, t, first);
+  for (int i = 0; i < t.outputs; ++i)
+    finish_channels<Lanes, Value, kResidual, kActivation, kPack, Products<Lanes, 1>, 1>(e, t, i);
 }
 
 template <class Lanes>
 void finish_integers(const EpilogueOperands& e, const FinishProductsTask& t) {
   for (int p = 0; p < t.pixels; p += Lanes::kWidth) {
+    decltype(Lanes::set(0)) accumulators[kBlockOutputs];
+    Lanes::turn(t.products, t.offsets + p, accumulators);
     auto words = Lanes::load(t.words + p);
-    for (int first = 0; first < t.outputs; first += kBlockOutputs) {
-      decltype(Lanes::set(0)) accumulators[kBlockOutputs];
-      Lanes::turn(t.products + first, t.offsets + p, accumulators);
-      for (int i = 0; i < std::min(kBlockOutputs, t.outputs - first); ++i) {
-        const int64_t o = t.first_output + first + i;
-        const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);
-        words = Lanes::with_bit(words, Lanes::between(lower, accumulators[i], upper), uint32_t{1} << (o % 32));
-      }
+    for (int i = 0; i < t.outputs; ++i) {
+      const int64_t o = t.first_output + i;
+      const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);
+      words = Lanes::with_bit(words, Lanes::between(lower, accumulators[i], upper), uint32_t{1} << (o % 32));
     }
     Lanes::store(t.words + p, words);
   }
