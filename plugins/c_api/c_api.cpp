@@ -118,7 +118,8 @@ void run_reference(const Conv& conv, const int32_t* weight) {
                     conv.tensors.residual, conv.tensors.y, conv.tensors.bits);
 }
 
-double nanoseconds_of(int runs, const std::function<void()>& run) {
+template <class Run>
+double nanoseconds_of(int runs, const Run& run) {
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < runs; ++i) run();
   return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
@@ -221,9 +222,8 @@ int bnn_conv2d_time(const char* kernels, int runs, const bnn_conv2d_call* call, 
     const cpu::PackedConv packed(cpu::kernels_named(kernels), conv.attributes, dims_of(call->weight_dims),
                                  call->weight);
     packed.run(conv.shape, conv.kind, conv.operands, conv.tensors, runtime);
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < runs; ++i) packed.run(conv.shape, conv.kind, conv.operands, conv.tensors, runtime);
-    *milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    const auto run = [&] { packed.run(conv.shape, conv.kind, conv.operands, conv.tensors, runtime); };
+    *milliseconds = nanoseconds_of(runs, run) / 1e6;
   });
 }
 

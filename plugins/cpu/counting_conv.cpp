@@ -109,6 +109,7 @@ class Call {
   int find_runs(int64_t first, int pixels, Run* runs) const;
   void gather(int64_t n, int64_t group, const Run* runs, int run_count, int64_t row_cells, void* column) const;
   void spread_tail(const void* column, int64_t row_cells, int vectors, int tail_pixels, uint32_t* tail) const;
+  void fetch_residual(const FinishTask& finish, int64_t output, int64_t end) const;
   void store_words(int64_t n, int64_t first, int pixels, int64_t word, uint32_t* words) const;
 
   const ConvShape& shape_;
@@ -166,16 +167,16 @@ void Call::store_words(int64_t n, int64_t first, int pixels, int64_t word, uint3
   std::fill(words, words + kMostTilePixels, 0u);
 }
 
-// Asks for the task's values of the shortcut in channels [output, end), which the epilogue is about to need: a row of
-// few lines for each channel, which no processor foresees. Small tensors, of `values` values, are in a near cache
-// anyway. (A call of a function that does nothing else would be left out as one without effect.)
-inline __attribute__((always_inline)) void fetch_residual(const FinishTask& task, bool float16, int64_t values,
-                                                          int64_t output, int64_t end) {
-  const int64_t value = value_bytes(float16), row = task.plane_stride * value, bytes = task.pixels * value;
-  if (!task.residual || values * value <= kSecondCacheBytes) return;
+// Asks for a tile's values of the shortcut, which the epilogue is about to need: a row of few lines for each channel,
+// which no processor foresees. Small tensors are in a near cache anyway. (A call of a function that does nothing else
+// would be left out as one without effect.)
+inline __attribute__((always_inline)) void Call::fetch_residual(const FinishTask& finish, int64_t output,
+                                                                int64_t end) const {
+  const int64_t value = value_bytes(kind_.float16), row = finish.plane_stride * value, bytes = finish.pixels * value;
+  if (!finish.residual || shape_.batch * outputs_ * row <= kSecondCacheBytes) return;
   for (; output < end; ++output)
     for (int64_t i = 0; i < bytes; i += kAlignment)
-      __builtin_prefetch(static_cast<const uint8_t*>(task.residual) + output * row + i);
+      __builtin_prefetch(static_cast<const uint8_t*>(finish.residual) + output * row + i);
 }
 
 void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& memory) const {
@@ -215,7 +216,7 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
       const int64_t skipped = (o - group_begin) % kBlockOutputs;
       int64_t next = std::min(o - skipped + kBlockOutputs, group_end);
       if (kind_.packed_output) next = std::min(next, o / kWordBits * kWordBits + kWordBits);
-      fetch_residual(finish, kind_.float16, shape_.batch * outputs_ * shape_.pixels(), o, next);
+      fetch_residual(finish, o, next);
       kernels_.count({memory.column, weights_.rows(), row_cells, vectors,
                       weights_.block(group, o - skipped - group_begin), memory.counts, memory.tail, tail_pixels});
       finish.counts = memory.counts + skipped * kMostTilePixels;

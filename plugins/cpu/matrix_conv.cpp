@@ -18,13 +18,13 @@ constexpr double kBytesPerNs = 40, kProductsPerNs = 1500;
 class Call {
  public:
   Call(const ConvShape& shape, const ConvAttributes& attributes, int64_t outputs, const TileWeights& weights,
-       const BytePlanes& planes, const Kernels& kernels, const EpilogueKind& kind, const EpilogueOperands& operands,
+       const BytePlanes& planes, const MatrixUnit& unit, const EpilogueKind& kind, const EpilogueOperands& operands,
        const ConvTensors& tensors)
       : shape_(shape),
         weights_(weights),
         tiles_(attributes.group * weights.group_tiles()),
         planes_(planes),
-        call_{shape_, planes_, *kernels.matrix_unit, kind, operands, tensors, outputs},
+        call_{shape_, planes_, unit, kind, operands, tensors, outputs},
         bands_(divided_up(shape.out_height, planes.band_rows())),
         parts_(std::min(tiles_, divided_up(2 * most_threads(), shape.batch * bands_))) {}
 
@@ -80,17 +80,14 @@ bool MatrixConv::is_faster(const ConvAttributes& a, const ConvWeightShape& w) {
   return is_possible(a, w) && w.kernel_height > 1 && w.kernel_width > 1 && saves_cycles;
 }
 
-MatrixConv::MatrixConv(const Kernels& kernels, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,
+MatrixConv::MatrixConv(const MatrixUnit& unit, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,
                        const int32_t* weight)
-    : attributes_(attributes),
-      weight_shape_(weight_shape),
-      kernels_(kernels),
-      weights_(attributes_, weight_shape_, weight) {}
+    : attributes_(attributes), weight_shape_(weight_shape), unit_(unit), weights_(attributes_, weight_shape_, weight) {}
 
 void MatrixConv::run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
                      const ConvTensors& tensors, Runtime& runtime) const {
   const auto planes_of_size = planes_.get(shape, [&] { return planes(shape); });
-  Call(shape, attributes_, weight_shape_.outputs, weights_, *planes_of_size, kernels_, kind, operands, tensors)
+  Call(shape, attributes_, weight_shape_.outputs, weights_, *planes_of_size, unit_, kind, operands, tensors)
       .run(runtime);
 }
 

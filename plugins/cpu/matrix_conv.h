@@ -6,7 +6,7 @@
 #include "cpu/byte_planes.h"
 #include "cpu/conv_method.h"
 #include "cpu/for_last_size.h"
-#include "cpu/kernels.h"
+#include "cpu/matrix_unit.h"
 #include "cpu/tile_weights.h"
 
 namespace bnn::cpu {
@@ -19,8 +19,8 @@ class MatrixConv : public ConvMethod {
   // Whether it is possible, and faster than to count.
   static bool is_faster(const ConvAttributes& attributes, const ConvWeightShape& weight_shape);
 
-  // weight: [O, KH, KW, words], read here and not kept. `kernels` has a matrix unit, and it is possible.
-  MatrixConv(const Kernels& kernels, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,
+  // weight: [O, KH, KW, words], read here and not kept. It is possible.
+  MatrixConv(const MatrixUnit& unit, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,
              const int32_t* weight);
 
   void run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
@@ -31,7 +31,7 @@ class MatrixConv : public ConvMethod {
 
   const ConvAttributes attributes_;
   const ConvWeightShape weight_shape_;
-  const Kernels& kernels_;
+  const MatrixUnit& unit_;
   const TileWeights weights_;
   mutable ForLastSize<BytePlanes> planes_;
 };

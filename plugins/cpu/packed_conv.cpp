@@ -15,7 +15,7 @@ PackedConv::PackedConv(const Kernels& kernels, const ConvAttributes& attributes,
                        const int32_t* weight)
     : attributes_((check(attributes), attributes)), weight_shape_(bnn::weight_shape(attributes, weight_dims)) {
   const bool has_matrix = kernels.matrix_unit && MatrixConv::is_faster(attributes_, weight_shape_);
-  if (has_matrix) matrix_ = std::make_unique<MatrixConv>(kernels, attributes_, weight_shape_, weight);
+  if (has_matrix) matrix_ = std::make_unique<MatrixConv>(*kernels.matrix_unit, attributes_, weight_shape_, weight);
   if (!has_matrix || weight_shape_.outputs * weight_shape_.taps() * attributes_.channels <= kFewWeights)
     counting_ = std::make_unique<CountingConv>(kernels, attributes_, weight_shape_, weight);
 }

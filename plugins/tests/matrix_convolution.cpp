@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/float_values.h"
+#include "cpu/kernels.h"
 #include "cpu/matrix_unit.h"
 #include "tests/tally.h"
 #include "tests/threaded_runtime.h"
@@ -60,7 +61,7 @@ void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishPro
 
 constexpr MatrixUnit kPlainUnit{nothing, nothing, spread, multiply, finish};
 
-Result run(const Kernels& kernels, Convolution& conv, Result result) {
+Result run(const MatrixUnit& unit, Convolution& conv, Result result) {
   bnn_conv2d_call& c = conv.call;
   ConvAttributes a;
   a.channels = c.channels, a.levels = static_cast<Levels>(c.levels);
@@ -77,7 +78,7 @@ Result run(const Kernels& kernels, Convolution& conv, Result result) {
       c.scale,    c.bias,     c.slope, c.shift, c.lower, c.upper, c.accumulator_lower, c.accumulator_upper,
       c.clip_low, c.clip_high};
   ThreadedRuntime runtime;
-  MatrixConv(kernels, a, weight_shape, c.weight)
+  MatrixConv(unit, a, weight_shape, c.weight)
       .run(shape, kind, operands,
            {c.packed, c.residual, result.y.bytes.empty() ? nullptr : result.y.bytes.data(),
             result.bits.empty() ? nullptr : result.bits.data()},
@@ -116,9 +117,6 @@ Convolution large_window(Random& random, int64_t size) {
 }  // namespace
 
 void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
-  Kernels plain = scalar_kernels();
-  plain.name = "plain matrix unit";
-  plain.matrix_unit = &kPlainUnit;
   std::vector<Convolution> convolutions;
   for (int i = 0; i < 100; ++i) convolutions.push_back(random_possible(random));
   convolutions.push_back(network_layer(random, 64, 20, 57, 1));  // two bands, not of one size
@@ -129,10 +127,10 @@ void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
   const std::vector<const char*> sets = supported_kernels();
   for (Convolution& conv : convolutions) {
     const Result expected = conv.run("reference", 1);
-    note(tallies.back(), same(run(plain, conv, expected), expected), plain.name, conv.describe());
+    note(tallies.back(), same(run(kPlainUnit, conv, expected), expected), "plain matrix unit", conv.describe());
     for (size_t i = 0; i < sets.size(); ++i) {
-      const Kernels& kernels = kernels_named(sets[i]);
-      if (kernels.matrix_unit) note(tallies[i], same(run(kernels, conv, expected), expected), sets[i], conv.describe());
+      const MatrixUnit* unit = kernels_named(sets[i]).matrix_unit;
+      if (unit) note(tallies[i], same(run(*unit, conv, expected), expected), sets[i], conv.describe());
     }
   }
 }
