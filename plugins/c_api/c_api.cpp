@@ -136,9 +136,7 @@ double count_rate(const cpu::Kernels& set, int runs) {
   const cpu::Scratch counts(runtime, sizeof(int32_t) * cpu::kBlockOutputs * cpu::kMostTilePixels);
   std::memset(column.data(), 0, static_cast<size_t>(rows * cells * cpu::cell_bytes(set.cell)));
   std::memset(weights.data(), 0, static_cast<size_t>(rows * cpu::kBlockOutputs * 4));
-  const cpu::CountTask task{
-      column.data(), rows, cells, set.counted_vectors, weights.data(), reinterpret_cast<int32_t*>(counts.data()),
-      nullptr,       0};
+  const cpu::CountTask task{column.data(), rows, cells, set.counted_vectors, weights.data(), counts.data(), nullptr, 0};
   const double products = static_cast<double>(kRateTaps * kRateChannels * cells * cpu::kBlockOutputs);
   return products * runs / nanoseconds_of(runs, [&] { set.count(task); });
 }

@@ -14,7 +14,9 @@ namespace {
 
 struct Avx512Lanes {
   static constexpr int kWidth = 16;
+  using Count = int32_t;
   static constexpr int64_t kFewClasses = 16;
+  static constexpr bool kHasBases = false;
   static constexpr int kFloatOutputs = 8;
 
   static __mmask16 first(int lanes) { return static_cast<__mmask16>((1u << lanes) - 1u); }

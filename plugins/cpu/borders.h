@@ -16,10 +16,17 @@ namespace bnn::cpu {
 //
 // plus (pad_value - value of zero bits) * (sum w over the padded taps). The padded taps are those of a set of kernel
 // rows and of a set of kernel columns: output rows with the same set are one class, and so are columns.
+//
+// Where padded taps have not been counted at all, and mean 0, it is K - 2 count with K the taps that are not padded: a
+// base that all output channels share.
 class BorderTable {
  public:
+  // counts_padding: or padded taps are left out, which is for bipolar activations and a pad value of 0.
   BorderTable(const ConvAttributes& attributes, const ConvWeightShape& weight_shape, const ConvShape& shape,
-              const PreparedWeights& weights);
+              const PreparedWeights& weights, bool counts_padding);
+
+  // The bases of the output pixels from `first` on, null where there is a table; kMostTilePixels may be read.
+  const int32_t* bases_of(int64_t first) const;
 
   int64_t classes() const { return classes_; }
   const int32_t* table() const { return table_.data(); }            // [O, stride]
@@ -31,7 +38,8 @@ class BorderTable {
 
  private:
   int64_t classes_ = 1, stride_ = 0;
-  std::vector<int32_t> class_of_pixel_;  // begins before what is aligned
+  bool has_bases_;
+  std::vector<int32_t> of_pixel_;  // its base or its class; begins before what is aligned
   std::vector<int32_t> table_;
   std::vector<float> float_table_;
 };

@@ -25,7 +25,7 @@ struct TileMemory {
   int64_t* gathered;  // which tile's, of which image and group; -1 for none
   void* column;
   uint32_t* tail;   // see `CountTask`
-  int32_t* counts;  // [kBlockOutputs, kMostTilePixels]
+  void* counts;     // [kBlockOutputs, kMostTilePixels]
   uint32_t* words;  // [kMostTilePixels]
 
   static constexpr int64_t kFixedBytes = (kBlockOutputs + 1) * kMostTilePixels * 4;
@@ -199,6 +199,7 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
   finish.table_stride = borders_.stride();
   finish.classes = borders_.classes();
   finish.class_of_pixel = borders_.classes_of(first);
+  finish.base_of_pixel = borders_.bases_of(first);
   finish.words = memory.words;
 
   const int64_t per_group = weights_.group_outputs();
@@ -219,7 +220,7 @@ void Call::run_tile(int64_t n, int64_t tile, int64_t chunk, const TileMemory& me
       fetch_residual(finish, o, next);
       kernels_.count({memory.column, weights_.rows(), row_cells, vectors,
                       weights_.block(group, o - skipped - group_begin), memory.counts, memory.tail, tail_pixels});
-      finish.counts = memory.counts + skipped * kMostTilePixels;
+      finish.first_count = static_cast<int>(skipped);
       finish.first_output = o;
       finish.outputs = static_cast<int>(next - o);
       kernels_.finish(kind_, operands_, finish);
@@ -241,8 +242,9 @@ CountingConv::CountingConv(const Kernels& kernels, const ConvAttributes& attribu
 
 void CountingConv::run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
                        const ConvTensors& tensors, Runtime& runtime) const {
+  const bool counts_padding = PlaneLayout::counts_padding(kernels_, attributes_);
   const auto border_table =
-      borders_.get(shape, [&] { return BorderTable(attributes_, weight_shape_, shape, weights_); });
+      borders_.get(shape, [&] { return BorderTable(attributes_, weight_shape_, shape, weights_, counts_padding); });
   Call(shape, attributes_, weights_, weight_shape_, kernels_, *border_table, kind, operands, tensors).run(runtime);
 }
 

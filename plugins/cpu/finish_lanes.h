@@ -41,23 +41,24 @@ struct Channel {
   }
 };
 
-// Where the accumulators of kOutputs channels come from, of index `first` of a task on: from counts and the border
-// table. kFew: no more than kFewClasses are in use.
+// Where the accumulators of kOutputs channels come from, of index `first` of a task on. All integers are far below
+// 2^24, the products and the sums as well: exact in float32, fused or not.
+//
+// From counts and the border table; kFew: no more than kFewClasses are in use.
 template <class Lanes, bool kFew, int kOutputs>
 class Counts {
  public:
   using Floats = decltype(Lanes::set(0.0f));
 
   Counts(const FinishTask& t, int first)
-      : counts_(t.counts + first * kMostTilePixels),
+      : counts_(counts_of<typename Lanes::Count>(t.counts, t.first_count + first)),
         class_of_pixel_(t.class_of_pixel),
         multiplier_(Lanes::set(static_cast<float>(t.multiplier))) {
     for (int i = 0; i < kOutputs; ++i)
       rows_[i] = Lanes::border_row(t.float_table + (t.first_output + first + i) * t.table_stride);
   }
 
-  // Of the vector from pixel p on. Integers far below 2^24, the product and the sum as well: exact in float32, fused or
-  // not.
+  // Of the vector from pixel p on.
   void read(int p, Floats (&accumulators)[kOutputs]) const {
     const auto classes = Lanes::classes(class_of_pixel_ + p);
 #pragma GCC unroll 4
@@ -68,10 +69,36 @@ class Counts {
   }
 
  private:
-  const int32_t* counts_;
+  const typename Lanes::Count* counts_;
   const int32_t* class_of_pixel_;
   Floats multiplier_;
   decltype(Lanes::border_row(static_cast<const float*>(nullptr))) rows_[kOutputs];
+};
+
+// From counts and the pixels' own bases.
+template <class Lanes, int kOutputs>
+class CountsAndBases {
+ public:
+  using Floats = decltype(Lanes::set(0.0f));
+
+  CountsAndBases(const FinishTask& t, int first)
+      : counts_(counts_of<typename Lanes::Count>(t.counts, t.first_count + first)),
+        base_of_pixel_(t.base_of_pixel),
+        multiplier_(Lanes::set(static_cast<float>(t.multiplier))) {}
+
+  void read(int p, Floats (&accumulators)[kOutputs]) const {
+    const auto bases = Lanes::to_float(Lanes::load(base_of_pixel_ + p));
+#pragma GCC unroll 4
+    for (int i = 0; i < kOutputs; ++i) {
+      const auto counts = Lanes::to_float(Lanes::load(counts_ + i * kMostTilePixels + p));
+      accumulators[i] = Lanes::multiply_add(multiplier_, counts, bases);
+    }
+  }
+
+ private:
+  const typename Lanes::Count* counts_;
+  const int32_t* base_of_pixel_;
+  Floats multiplier_;
 };
 
 // Finishes kOutputs channels together, from index `first` of the task on: a vector of packed words, and what the source
@@ -115,6 +142,15 @@ void finish_channels(const EpilogueOperands& e, const Task& task, int first) {
 
 template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
 void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
+  if constexpr (Lanes::kHasBases)
+    if (t.base_of_pixel) {
+      using All = CountsAndBases<Lanes, kBlockOutputs>;
+      using One = CountsAndBases<Lanes, 1>;
+      if (t.outputs == kBlockOutputs)
+        return finish_channels<Lanes, Value, kResidual, kActivation, kPack, All, kBlockOutputs>(e, t, 0);
+      for (int i = 0; i < t.outputs; ++i) finish_channels<Lanes, Value, kResidual, kActivation, kPack, One, 1>(e, t, i);
+      return;
+    }
   const auto one_by_one = [&](auto is_few) {
     for (int i = 0; i < t.outputs; ++i)
       finish_channels<Lanes, Value, kResidual, kActivation, kPack, Counts<Lanes, is_few.value, 1>, 1>(e, t, i);
@@ -125,7 +161,7 @@ void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
   finish_channels<Lanes, Value, kResidual, kActivation, kPack, Source, kBlockOutputs>(e, t, 0);
 }
 
-template <class Lanes, bool kFew>
+template <class Lanes, bool kFew, bool kBases>
 void finish_integers_with(const EpilogueOperands& e, const FinishTask& t) {
   const auto multiplier = Lanes::set(t.multiplier);
   decltype(Lanes::border_row(t.table)) rows[kBlockOutputs];
@@ -135,8 +171,12 @@ void finish_integers_with(const EpilogueOperands& e, const FinishTask& t) {
     const auto classes = Lanes::classes(t.class_of_pixel + p);
     for (int i = 0; i < t.outputs; ++i) {
       const int64_t o = t.first_output + i;
-      const auto base = Lanes::template look_up<kFew>(rows[i], classes);
-      const auto counts = Lanes::load(t.counts + i * kMostTilePixels + p);
+      auto base = classes;
+      if constexpr (kBases)
+        base = Lanes::load(t.base_of_pixel + p);
+      else
+        base = Lanes::template look_up<kFew>(rows[i], classes);
+      const auto counts = Lanes::load(counts_of<typename Lanes::Count>(t.counts, t.first_count + i) + p);
       const auto accumulator = Lanes::add(base, Lanes::multiply(multiplier, counts));
       const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);
       words = Lanes::with_bit(words, Lanes::between(lower, accumulator, upper), uint32_t{1} << (o % 32));
@@ -147,7 +187,10 @@ void finish_integers_with(const EpilogueOperands& e, const FinishTask& t) {
 
 template <class Lanes>
 void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
-  t.classes > Lanes::kFewClasses ? finish_integers_with<Lanes, false>(e, t) : finish_integers_with<Lanes, true>(e, t);
+  if constexpr (Lanes::kHasBases)
+    if (t.base_of_pixel) return finish_integers_with<Lanes, true, true>(e, t);
+  t.classes > Lanes::kFewClasses ? finish_integers_with<Lanes, false, false>(e, t)
+                                 : finish_integers_with<Lanes, true, false>(e, t);
 }
 
 template <class Lanes, class Value, bool kResidual, Activation kActivation, class Task>

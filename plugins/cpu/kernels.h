@@ -16,8 +16,10 @@ struct MatrixUnit;
 
 enum class Cell {
   kWord,    // uint32: 32 channels of a pixel
-  kNibble,  // uint8: 4 channels of a pixel, high half 0
+  kNibble,  // uint8: 4 channels of a pixel, high half 0; or kNoNibble
 };
+
+constexpr uint8_t kNoNibble = 0x80;  // differs from no weight in any bit
 
 constexpr int64_t cell_bytes(Cell cell) { return cell == Cell::kWord ? 4 : 1; }
 constexpr int64_t cell_channels(Cell cell) { return cell == Cell::kWord ? 32 : 4; }
@@ -25,10 +27,12 @@ constexpr int64_t cell_channels(Cell cell) { return cell == Cell::kWord ? 32 : 4
 constexpr int kBlockOutputs = 4;        // output channels counted at a time
 constexpr int kMostTilePixels = 208;    // pixels of the largest tile of any set
 constexpr int kPrefetchedBytes = 4096;  // of weights, ahead: a processor does that by itself within a page alone
+constexpr int64_t kSplitWords = 64;     // whose nibbles are taken apart at a time
 constexpr int64_t kSlackBytes = 64;     // how far copies of whole vectors may run past what they copy
 
 // column: [rows, row_cells] cells, of which the first `vectors` vectors are counted; weights: the block's, as
-// `PreparedWeights` lays them out; counts: [kBlockOutputs, kMostTilePixels] int32, the number of differing bits.
+// `PreparedWeights` lays them out; counts: [kBlockOutputs, kMostTilePixels], the number of differing bits, in a type of
+// the set's own choice of up to 32 bits.
 //
 // A few pixels that would not fill another vector may follow as a tail, one by one: tail: [tail_pixels, rows,
 // kBlockOutputs] words, each word as often as a block has outputs, so that it meets the weights of all of them.
@@ -38,14 +42,22 @@ struct CountTask {
   int64_t row_cells;
   int vectors;
   const void* weights;
-  int32_t* counts;
+  void* counts;
   const uint32_t* tail;
   int tail_pixels;
 };
 
-// From counts to outputs: accumulator = table[o][class of pixel] + multiplier * count, then the epilogue.
+// The counts of output `o` of a block.
+template <class Count>
+Count* counts_of(void* counts, int64_t o) {
+  return static_cast<Count*>(counts) + o * kMostTilePixels;
+}
+
+// From counts to outputs: accumulator = base + multiplier * count, then the epilogue. The base is table[o][class of
+// pixel], or the pixel's own.
 struct FinishTask {
-  const int32_t* counts;          // [outputs, kMostTilePixels]
+  void* counts;                   // as in `CountTask`
+  int first_count;                // of the block's outputs
   int outputs;                    // 1 to kBlockOutputs
   int64_t first_output;           // of the layer, an index into the operands
   int pixels;                     // of the tile that are real
@@ -55,6 +67,7 @@ struct FinishTask {
   int64_t table_stride;           // a multiple of 16
   int64_t classes;                // entries of a table row in use
   const int32_t* class_of_pixel;  // [kMostTilePixels]
+  const int32_t* base_of_pixel;   // [kMostTilePixels], or null; then the table is not read
   const void* residual;           // of the tile's first pixel and output 0; null for none
   void* y;                        // the same; null for none
   int64_t plane_stride;           // from one output channel to the next, in values
@@ -79,6 +92,14 @@ struct GatherTask {
   int run_count;
   int64_t row_cells;
   void* column;
+};
+
+// words: [kSplitWords] -> cells: [8, kSplitWords], four bits of each word after the other, and padding in all of them.
+struct SplitTask {
+  const uint32_t* words;
+  const uint8_t* padding;  // [kSplitWords]: kNoNibble or 0
+  int64_t count;           // how many of them are wanted
+  uint8_t* cells;
 };
 
 enum class Compare { kGreaterOrEqual, kGreater, kNotGreaterOrEqual, kBetween };
@@ -194,7 +215,7 @@ struct Kernels {
   void (*gather)(const GatherTask&);
   // Null, or what `count` wants done to a gathered column, and once to weights: cells, [rows, row_cells].
   void (*chain_rows)(uint32_t* cells, int64_t rows, int64_t row_cells);
-  void (*split_nibbles)(const uint32_t* words, int64_t count, int shift, uint8_t* cells);
+  void (*split_nibbles)(const SplitTask&);
   void (*pack)(const PackTask&);
   int64_t (*differing_bits)(const int32_t* a, const int32_t* b, int64_t words);
   int float_lanes;               // pixels of a vector of float32

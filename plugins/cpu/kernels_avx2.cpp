@@ -5,14 +5,16 @@
 // bit-multiplications, and the sums are kept in bytes as long as they fit:
 //
 // - three lookups added: at most 12 in each half, so the halves do not run into each other;
-// - the low halves masked out and added to a byte sum; the high halves of two such steps averaged first,
-//   (16 h1 + 16 h2) / 2 / 8 = h1 + h2, which saves a shift;
-// - eight such double steps add at most 2 * 12 * 8 = 192 to a byte; then the bytes are added to 16-bit sums.
+// - these sums, added up modulo 256, and beside that their high halves alone: multiples of 16, averaged by twos, four
+//   times. That is exact, and in the end a byte is the sum of the high halves of 16 of them, at most 192;
+// - sixteen times as many is their share of the sum modulo 256; the rest of it is the sum of the low halves, at most
+//   192 as well. Then both are added to 16-bit sums.
 
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "cpu/average_pool_lanes.h"
@@ -27,11 +29,16 @@ namespace {
 
 struct Avx2Lanes {
   static constexpr int kWidth = 8;
-  static constexpr int64_t kFewClasses = 9;  // as many as a 3x3 kernel has
+  using Count = uint16_t;
+  static constexpr int64_t kFewClasses = 8;
+  static constexpr bool kHasBases = true;
   static constexpr int kFloatOutputs = 4;
 
   static __m256i first(int lanes) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static __m256i load(const uint16_t* p) {
+    return _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
   }
   static __m256i load(const int32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
   static __m256i load(const uint32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
@@ -56,39 +63,18 @@ struct Avx2Lanes {
   }
   static __m256i set(int32_t value) { return _mm256_set1_epi32(value); }
   static __m256 set(float value) { return _mm256_set1_ps(value); }
-  // A permutation reaches eight entries, and gives the ninth class the first one's: what the two differ in makes it
-  // good.
-  template <class Value>
-  struct BorderRow {
-    const Value* values;
-    __m256i ninth;
-  };
-  struct Classes {
-    __m256i index, is_ninth;
-  };
-  template <class Value>
-  static BorderRow<Value> border_row(const Value* values) {
-    int32_t first, ninth;
-    std::memcpy(&first, values, sizeof first);
-    std::memcpy(&ninth, values + 8, sizeof ninth);
-    return {values, _mm256_set1_epi32(first ^ ninth)};
-  }
-  static Classes classes(const int32_t* p) {
-    const __m256i index = load(p);
-    return {index, _mm256_cmpeq_epi32(index, _mm256_set1_epi32(8))};
+  static const int32_t* border_row(const int32_t* values) { return values; }
+  static const float* border_row(const float* values) { return values; }
+  static __m256i classes(const int32_t* p) { return load(p); }
+  template <bool kFew>
+  static __m256i look_up(const int32_t* row, __m256i classes) {
+    if constexpr (!kFew) return _mm256_i32gather_epi32(row, classes, 4);
+    return _mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row)), classes);
   }
   template <bool kFew>
-  static __m256i look_up(const BorderRow<int32_t>& row, const Classes& classes) {
-    if constexpr (!kFew) return _mm256_i32gather_epi32(row.values, classes.index, 4);
-    const __m256i eight = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.values));
-    const __m256i found = _mm256_permutevar8x32_epi32(eight, classes.index);
-    return _mm256_xor_si256(found, _mm256_and_si256(classes.is_ninth, row.ninth));
-  }
-  template <bool kFew>
-  static __m256 look_up(const BorderRow<float>& row, const Classes& classes) {
-    if constexpr (!kFew) return _mm256_i32gather_ps(row.values, classes.index, 4);
-    const __m256 found = _mm256_permutevar8x32_ps(_mm256_loadu_ps(row.values), classes.index);
-    return _mm256_xor_ps(found, _mm256_castsi256_ps(_mm256_and_si256(classes.is_ninth, row.ninth)));
+  static __m256 look_up(const float* row, __m256i classes) {
+    if constexpr (!kFew) return _mm256_i32gather_ps(row, classes, 4);
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(row), classes);
   }
   // The values in even and in odd places of two vectors, one behind the other.
   static __m256 evens(__m256 a, __m256 b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
@@ -144,44 +130,16 @@ struct Avx2Lanes {
 };
 
 constexpr int kLanes = 32;
-constexpr int kStepRows = 6;      // two times three lookups
-constexpr int kStepsToFlush = 8;  // before a byte sum could overflow
+constexpr int kHalfStepRows = 6;              // two times three lookups
+constexpr int kStepRows = 2 * kHalfStepRows;  // whose high halves are averaged twice
+constexpr int kGroupSteps = 4;                // and twice more: of 16 times three lookups
+constexpr int kMostGroups = 6;                // before bytes are added to 16-bit sums
 
 constexpr NibbleTable kTable = make_nibble_table();
 
 inline __m256i table_row(uint16_t offset) {
   return _mm256_broadcastsi128_si256(*reinterpret_cast<const __m128i*>(kTable.rows + offset));
 }
-
-// 16-bit sums of one output channel, for the even and the odd bytes of each vector.
-template <int kVectors>
-struct PixelSums {
-  __m256i even[kVectors], odd[kVectors];
-
-  void clear() {
-    for (int v = 0; v < kVectors; ++v) even[v] = odd[v] = _mm256_setzero_si256();
-  }
-  void add(const __m256i* bytes) {
-    const __m256i even_bytes = _mm256_set1_epi16(255);
-    for (int v = 0; v < kVectors; ++v) {
-      even[v] = _mm256_add_epi16(even[v], _mm256_and_si256(bytes[v], even_bytes));
-      odd[v] = _mm256_add_epi16(odd[v], _mm256_srli_epi16(bytes[v], 8));
-    }
-  }
-  void store(int32_t* counts) const {
-    for (int v = 0; v < kVectors; ++v, counts += kLanes) {
-      const __m256i low = _mm256_unpacklo_epi16(even[v], odd[v]);   // pixels 0-7, 16-23
-      const __m256i high = _mm256_unpackhi_epi16(even[v], odd[v]);  // pixels 8-15, 24-31
-      store_eight(counts, _mm256_castsi256_si128(low));
-      store_eight(counts + 8, _mm256_castsi256_si128(high));
-      store_eight(counts + 16, _mm256_extracti128_si256(low, 1));
-      store_eight(counts + 24, _mm256_extracti128_si256(high, 1));
-    }
-  }
-  static void store_eight(int32_t* counts, __m128i values) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(counts), _mm256_cvtepu16_epi32(values));
-  }
-};
 
 // The table rows of three rows of the column, and their lookups for one vector, added.
 struct ThreeRows {
@@ -199,73 +157,163 @@ struct ThreeRows {
 };
 
 // Ends the work on one vector before the next one begins: with all of them in flight the compiler runs out of registers
-// and keeps sums in memory, which costs a tenth of the speed.
-inline void keep_in_registers(__m256i& a, __m256i& b) { asm volatile("" : "+x"(a), "+x"(b)); }
+// and keeps sums in memory, which costs a fifth of the speed.
+inline void keep_in_register(__m256i& sum) { asm volatile("" : "+x"(sum)); }
 
-// counts: two rows, of the even and the odd output channel.
+// Adds six rows of the column to the sums of both halves. Returns the average of their high halves in `high`.
 template <int kVectors>
-void count_pair(const void* column, int64_t rows, const uint16_t* offsets, int32_t* counts) {
+inline __attribute__((always_inline)) void add_half_step(const __m256i* cells, const uint16_t* offsets, __m256i* both,
+                                                         __m256i* high) {
   const __m256i low_half = _mm256_set1_epi8(15);
-  const auto* cells = static_cast<const __m256i*>(column);
-  PixelSums<kVectors> even, odd;
-  even.clear();
-  odd.clear();
-  for (int64_t steps = rows / kStepRows; steps > 0; steps -= kStepsToFlush) {
-    __m256i low[kVectors], high[kVectors];
-    for (int v = 0; v < kVectors; ++v) low[v] = high[v] = _mm256_setzero_si256();
-    const int until_flush = steps < kStepsToFlush ? static_cast<int>(steps) : kStepsToFlush;
-    for (int step = 0; step < until_flush; ++step) {
-      __m256i first_high[kVectors];
-      const ThreeRows first(offsets);
+  const ThreeRows first(offsets);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const __m256i found = first.look_up<kVectors>(cells + v);
-        low[v] = _mm256_add_epi8(low[v], _mm256_and_si256(found, low_half));
-        first_high[v] = _mm256_andnot_si256(low_half, found);
-        keep_in_registers(low[v], first_high[v]);
-      }
-      const ThreeRows second(offsets + 3);
+  for (int v = 0; v < kVectors; ++v) {
+    const __m256i found = first.look_up<kVectors>(cells + v);
+    both[v] = _mm256_add_epi8(both[v], found);
+    high[v] = _mm256_andnot_si256(low_half, found);
+    keep_in_register(both[v]);
+  }
+  const ThreeRows second(offsets + 3);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const __m256i found = second.look_up<kVectors>(cells + 3 * kVectors + v);
-        low[v] = _mm256_add_epi8(low[v], _mm256_and_si256(found, low_half));
-        const __m256i halves = _mm256_avg_epu8(first_high[v], _mm256_andnot_si256(low_half, found));
-        high[v] = _mm256_add_epi8(high[v], _mm256_srli_epi16(halves, 3));
-        keep_in_registers(low[v], high[v]);
-      }
-      cells += kStepRows * kVectors;
-      offsets += kStepRows;
-    }
-    even.add(low);
+  for (int v = 0; v < kVectors; ++v) {
+    const __m256i found = second.look_up<kVectors>(cells + 3 * kVectors + v);
+    both[v] = _mm256_add_epi8(both[v], found);
+    high[v] = _mm256_avg_epu8(high[v], _mm256_andnot_si256(low_half, found));
+    keep_in_register(both[v]);
+  }
+}
+
+// What a group of steps adds up to: the sum of both halves modulo 256, and the averages of the high ones of each step.
+template <int kVectors>
+struct Group {
+  __m256i both[kVectors];
+  __m256i high[kGroupSteps][kVectors];
+};
+
+// 16-bit sums of one output channel and one vector of pixels: of whole words modulo 65536, which are an even byte and
+// 256 times an odd one, and of the odd bytes.
+struct PixelSums {
+  __m256i words, odd;
+
+  void add(__m256i bytes) {
+    words = _mm256_add_epi16(words, bytes);
+    odd = _mm256_add_epi16(odd, _mm256_srli_epi16(bytes, 8));
+  }
+  void store(uint16_t* counts) const {
+    const __m256i even = _mm256_sub_epi16(words, _mm256_slli_epi16(odd, 8));
+    const __m256i low = _mm256_unpacklo_epi16(even, odd);   // pixels 0-7, 16-23
+    const __m256i high = _mm256_unpackhi_epi16(even, odd);  // pixels 8-15, 24-31
+    auto* eights = reinterpret_cast<__m128i*>(counts);
+    _mm_store_si128(eights, _mm256_castsi256_si128(low));
+    _mm_store_si128(eights + 1, _mm256_castsi256_si128(high));
+    _mm_store_si128(eights + 2, _mm256_extracti128_si256(low, 1));
+    _mm_store_si128(eights + 3, _mm256_extracti128_si256(high, 1));
+  }
+};
+
+// The sums of two output channels.
+struct PairSums {
+  PixelSums even, odd;
+
+  template <int kVectors>
+  void add(const Group<kVectors>& group, int v) {
+    const auto of_two = [&](int step) { return _mm256_avg_epu8(group.high[step][v], group.high[step + 1][v]); };
+    const __m256i high = _mm256_avg_epu8(of_two(0), of_two(2));
+    const __m256i high_share = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(15)), 4);
+    even.add(_mm256_sub_epi8(group.both[v], high_share));
     odd.add(high);
   }
-  even.store(counts);
-  odd.store(counts + kMostTilePixels);
+};
+
+// Goes on in the column by up to a group's steps.
+template <int kVectors>
+inline __attribute__((always_inline)) void add_group(const __m256i*& cells, const uint16_t*& offsets, int64_t& rows,
+                                                     Group<kVectors>& group) {
+  const __m256i zero = _mm256_setzero_si256();
+  __m256i both[kVectors];
+  for (int v = 0; v < kVectors; ++v) both[v] = zero;
+  int step = 0;
+  for (; step < kGroupSteps && rows >= kStepRows; ++step, rows -= kStepRows) {
+    __m256i first[kVectors], second[kVectors];
+    add_half_step<kVectors>(cells, offsets, both, first);
+    add_half_step<kVectors>(cells + kHalfStepRows * kVectors, offsets + kHalfStepRows, both, second);
+    for (int v = 0; v < kVectors; ++v) group.high[step][v] = _mm256_avg_epu8(first[v], second[v]);
+    cells += kStepRows * kVectors;
+    offsets += kStepRows;
+  }
+  if (step < kGroupSteps && rows > 0) {
+    __m256i first[kVectors];
+    add_half_step<kVectors>(cells, offsets, both, first);
+    for (int v = 0; v < kVectors; ++v) group.high[step][v] = _mm256_avg_epu8(first[v], zero);
+    rows = 0;
+    ++step;
+  }
+  for (; step < kGroupSteps; ++step)
+    for (int v = 0; v < kVectors; ++v) group.high[step][v] = zero;
+  for (int v = 0; v < kVectors; ++v) group.both[v] = both[v];
+}
+
+// Goes on in the column by up to kMostGroups groups: for the next pair of outputs it is in the nearest cache.
+template <int kVectors>
+__attribute__((noinline)) void add_rows(const __m256i* cells, const uint16_t* offsets, int64_t rows, bool is_first,
+                                        PairSums* sums) {
+  Group<kVectors> groups[kMostGroups];
+  int count = 0;
+  while (rows > 0) add_group<kVectors>(cells, offsets, rows, groups[count++]);
+  for (int v = 0; v < kVectors; ++v) {
+    PairSums sum{};
+    if (!is_first) sum = sums[v];
+    for (int i = 0; i < count; ++i) sum.add(groups[i], v);
+    sums[v] = sum;
+  }
+}
+
+template <int kVectors>
+void count_vectors(const CountTask& t) {
+  constexpr int kPairs = kBlockOutputs / 2;
+  constexpr int64_t kMostRows = int64_t{kMostGroups} * kGroupSteps * kStepRows;
+  const auto* cells = static_cast<const __m256i*>(t.column);
+  const auto* offsets = static_cast<const uint16_t*>(t.weights);
+  PairSums sums[kPairs][kVectors];
+  for (int64_t row = 0; row < t.rows; row += kMostRows)
+    for (int pair = 0; pair < kPairs; ++pair)
+      add_rows<kVectors>(cells + row * kVectors, offsets + pair * t.rows + row, std::min(kMostRows, t.rows - row),
+                         row == 0, sums[pair]);
+  for (int pair = 0; pair < kPairs; ++pair)
+    for (int v = 0; v < kVectors; ++v) {
+      sums[pair][v].even.store(counts_of<uint16_t>(t.counts, 2 * pair) + v * kLanes);
+      sums[pair][v].odd.store(counts_of<uint16_t>(t.counts, 2 * pair + 1) + v * kLanes);
+    }
 }
 
 void count(const CountTask& t) {
-  const auto* offsets = static_cast<const uint16_t*>(t.weights);
-  int32_t* counts = t.counts;
-  for (int pair = 0; pair < kBlockOutputs / 2; ++pair, offsets += t.rows, counts += 2 * kMostTilePixels) {
-    if (t.vectors == 1) count_pair<1>(t.column, t.rows, offsets, counts);
-    if (t.vectors == 2) count_pair<2>(t.column, t.rows, offsets, counts);
-    if (t.vectors == 3) count_pair<3>(t.column, t.rows, offsets, counts);
-  }
+  if (t.vectors == 1) count_vectors<1>(t);
+  if (t.vectors == 2) count_vectors<2>(t);
+  if (t.vectors == 3) count_vectors<3>(t);
 }
 
-// words: [count] -> cells: [count], the four bits from `shift` on. count is a multiple of 32.
-void split_nibbles(const uint32_t* words, int64_t count, int shift, uint8_t* cells) {
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7), four_bits = _mm256_set1_epi32(15);
-  const __m128i by = _mm_cvtsi32_si128(shift);
-  for (int64_t i = 0; i < count; i += kLanes) {
+// Byte by byte: four vectors of bytes, and of each the low and the high nibbles.
+void split_nibbles(const SplitTask& t) {
+  const __m256i low_half = _mm256_set1_epi8(15), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i by_byte =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  for (int64_t i = 0; i < t.count; i += kLanes) {
+    const __m256i padding = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(t.padding + i));
     __m256i part[4];
+    for (int j = 0; j < 4; ++j)
+      part[j] = _mm256_shuffle_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(t.words + i + 8 * j)), by_byte);
+    const __m256i low[2] = {_mm256_unpacklo_epi32(part[0], part[1]), _mm256_unpacklo_epi32(part[2], part[3])};
+    const __m256i high[2] = {_mm256_unpackhi_epi32(part[0], part[1]), _mm256_unpackhi_epi32(part[2], part[3])};
+    const __m256i bytes[4] = {_mm256_unpacklo_epi64(low[0], low[1]), _mm256_unpackhi_epi64(low[0], low[1]),
+                              _mm256_unpacklo_epi64(high[0], high[1]), _mm256_unpackhi_epi64(high[0], high[1])};
     for (int j = 0; j < 4; ++j) {
-      const __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + i + 8 * j));
-      part[j] = _mm256_and_si256(_mm256_srl_epi32(loaded, by), four_bits);
+      const __m256i sorted = _mm256_permutevar8x32_epi32(bytes[j], order);
+      const __m256i low_nibbles = _mm256_and_si256(sorted, low_half);
+      const __m256i high_nibbles = _mm256_and_si256(_mm256_srli_epi16(sorted, 4), low_half);
+      auto* row = reinterpret_cast<__m256i*>(t.cells + 2 * j * kSplitWords + i);
+      _mm256_storeu_si256(row, _mm256_or_si256(low_nibbles, padding));
+      _mm256_storeu_si256(row + kSplitWords / kLanes, _mm256_or_si256(high_nibbles, padding));
     }
-    const __m256i bytes =
-        _mm256_packus_epi16(_mm256_packus_epi32(part[0], part[1]), _mm256_packus_epi32(part[2], part[3]));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(cells + i), _mm256_permutevar8x32_epi32(bytes, order));
   }
 }
 
@@ -294,7 +342,7 @@ const Kernels& avx2_kernels() {
                                    3,
                                    3,
                                    0,
-                                   kStepRows,
+                                   kHalfStepRows,
                                    65535 / 4,  // the sums are 16 bits wide
                                    600,
                                    supported,

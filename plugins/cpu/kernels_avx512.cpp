@@ -87,7 +87,7 @@ void count_vectors(const CountTask& t, int first) {
     for (int v = 0; v < kVectors; ++v) {
       const __m512i twice = _mm512_add_epi32(carries[o][v], carries[o][v]);
       const __m512i counts = _mm512_add_epi32(twice, _mm512_popcnt_epi32(chains[o][v]));
-      _mm512_store_si512(t.counts + o * kMostTilePixels + (first + v) * kLanes, counts);
+      _mm512_store_si512(counts_of<int32_t>(t.counts, o) + (first + v) * kLanes, counts);
     }
 }
 
@@ -125,7 +125,7 @@ void count_tail(const CountTask& t) {
     alignas(16) int32_t row[kBlockOutputs];
     const __m128i counts = _mm_add_epi32(_mm_add_epi32(carries, carries), _mm_popcnt_epi32(chain));
     _mm_store_si128(reinterpret_cast<__m128i*>(row), counts);
-    for (int o = 0; o < kBlockOutputs; ++o) t.counts[o * kMostTilePixels + t.vectors * kLanes + p] = row[o];
+    for (int o = 0; o < kBlockOutputs; ++o) counts_of<int32_t>(t.counts, o)[t.vectors * kLanes + p] = row[o];
   }
 }
 

@@ -15,7 +15,9 @@ namespace {
 
 struct NeonLanes {
   static constexpr int kWidth = 4;
+  using Count = int32_t;
   static constexpr int64_t kFewClasses = INT64_MAX;  // all the same
+  static constexpr bool kHasBases = false;
   static constexpr int kFloatOutputs = 8;
 
   static int32x4_t load(const int32_t* p) { return vld1q_s32(p); }
@@ -135,7 +137,7 @@ void count(const CountTask& t) {
   const auto* weights = static_cast<const uint32_t*>(t.weights);
   for (int v = 0; v < t.vectors; ++v)
     for (int o = 0; o < kBlockOutputs; ++o)
-      count_output(column + v * kLanes, t.row_cells, t.rows, weights + o, t.counts + o * kMostTilePixels + v * kLanes);
+      count_output(column + v * kLanes, t.row_cells, t.rows, weights + o, counts_of<int32_t>(t.counts, o) + v * kLanes);
 }
 
 int64_t differing_bits(const int32_t* a, const int32_t* b, int64_t words) {

@@ -11,7 +11,9 @@ namespace {
 
 struct ScalarLanes {
   static constexpr int kWidth = 1;
+  using Count = int32_t;
   static constexpr int64_t kFewClasses = INT64_MAX;  // all the same
+  static constexpr bool kHasBases = false;
   static constexpr int kFloatOutputs = 4;
 
   static int32_t load(const int32_t* p) { return *p; }
@@ -80,7 +82,7 @@ void count(const CountTask& t) {
   const auto* weights = static_cast<const uint32_t*>(t.weights);
   const int pixels = t.vectors * kLanes;
   for (int o = 0; o < kBlockOutputs; ++o) {
-    int32_t* counts = t.counts + o * kMostTilePixels;
+    int32_t* counts = counts_of<int32_t>(t.counts, o);
     for (int p = 0; p < pixels; ++p) counts[p] = 0;
     for (int64_t k = 0; k < t.rows; ++k) {
       const uint32_t weight = weights[k * kBlockOutputs + o];

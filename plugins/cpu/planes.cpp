@@ -8,10 +8,8 @@
 namespace bnn::cpu {
 namespace {
 
-constexpr int64_t kChunk = 64;  // cells that are rearranged at a time
-
-// Up to kChunk cells, without the call of a library function for each short row: two copies of one size, the second up
-// to the end.
+// Up to kSplitWords cells, without the call of a library function for each short row: two copies of one size, the
+// second up to the end.
 void copy_cells(const uint8_t* from, int64_t count, uint8_t* to) {
   const auto twice = [&](auto size) {
     std::memcpy(to, from, size.value);
@@ -27,7 +25,7 @@ void copy_cells(const uint8_t* from, int64_t count, uint8_t* to) {
 
 PlaneLayout::PlaneLayout(const ConvAttributes& a, const ConvWeightShape& w, const ConvShape& s, const Kernels& kernels,
                          const PreparedWeights& weights)
-    : attributes_(a), shape_(s), kernels_(kernels) {
+    : attributes_(a), shape_(s), kernels_(kernels), padding_(counts_padding(kernels, a) ? 0 : kNoNibble) {
   group_channels_ = a.channels / a.group;
   group_words_ = words_for(group_channels_);
   pixel_words_ = planes_of(a.levels) * words_for(a.channels);
@@ -62,38 +60,43 @@ uint32_t PlaneLayout::group_word(const int32_t* pixel, int64_t group, int64_t wo
 }
 
 // Word `word` of every `phases_`-th pixel of a row from `column` on, `count` of them; zeros outside the row. pixels:
-// the row, or null for one that is padding.
-void PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
-                               uint32_t* words) const {
+// the row, or null for one that is padding. Returns which of them are inside.
+PlaneLayout::Columns PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column,
+                                               int64_t count, uint32_t* words) const {
   const int64_t before = column >= 0 ? 0 : (-column + phases_ - 1) / phases_;
   const int64_t until = shape_.width <= column ? 0 : (shape_.width - column + phases_ - 1) / phases_;
   const int64_t end = pixels ? std::min(count, until) : 0, first = std::min(before, end);
   std::fill(words, words + first, 0u);
   std::fill(words + end, words + count, 0u);
-  if (first == end) return;
+  if (first == end) return {first, end};
   const int32_t* pixel = pixels + (column + first * phases_) * pixel_words_;
   const int64_t step = phases_ * pixel_words_;
   if (attributes_.group == 1 && attributes_.levels != Levels::kTernary) {  // the word as it is
     const uint32_t used = used_bits(group_channels_, word);
     for (int64_t i = first; i < end; ++i, pixel += step) words[i] = static_cast<uint32_t>(pixel[word]) & used;
-    return;
+  } else {
+    for (int64_t i = first; i < end; ++i, pixel += step) words[i] = group_word(pixel, group, word);
   }
-  for (int64_t i = first; i < end; ++i, pixel += step) words[i] = group_word(pixel, group, word);
+  return {first, end};
 }
 
-// The nibbles of one word of one row, a chunk at a time. cells: the row in the first of the planes that they go to.
+// The nibbles of one word of one row, a few columns at a time. cells: the row in the first of the planes that they go
+// to.
 void PlaneLayout::fill_nibbles(const int32_t* pixels, int64_t group, int64_t word, int64_t nibbles,
                                uint8_t* cells) const {
-  uint32_t words[kChunk] = {};
-  uint8_t split[kChunk];
+  uint32_t words[kSplitWords] = {};
+  uint8_t split[8 * kSplitWords];
   for (int64_t phase = 0; phase < phases_; ++phase)
-    for (int64_t start = 0; start < phase_width_; start += kChunk) {
-      const int64_t count = std::min(kChunk, phase_width_ - start);
-      read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
-      for (int64_t nibble = 0; nibble < nibbles; ++nibble) {
-        kernels_.split_nibbles(words, (count + 31) / 32 * 32, static_cast<int>(4 * nibble), split);
-        copy_cells(split, count, cells + nibble * plane_cells_ + phase * phase_width_ + start);
-      }
+    for (int64_t start = 0; start < phase_width_; start += kSplitWords) {
+      const int64_t count = std::min(kSplitWords, phase_width_ - start);
+      const Columns inside =
+          read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
+      uint8_t padding[kSplitWords] = {};
+      std::fill(padding, padding + inside.first, padding_);
+      std::fill(padding + inside.end, padding + count, padding_);
+      kernels_.split_nibbles({words, padding, count, split});
+      for (int64_t nibble = 0; nibble < nibbles; ++nibble)
+        copy_cells(split + nibble * kSplitWords, count, cells + nibble * plane_cells_ + phase * phase_width_ + start);
     }
 }
 

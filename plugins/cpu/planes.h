@@ -14,6 +14,12 @@ namespace bnn::cpu {
 // row are sorted by their remainder modulo the stride, so that the neighbours of a run of output pixels are neighbours.
 class PlaneLayout {
  public:
+  // Whether padded taps are counted, as zero bits; or they count nothing.
+  static bool counts_padding(const Kernels& kernels, const ConvAttributes& attributes) {
+    const bool is_zero = attributes.levels == Levels::kBipolar && attributes.pad_value == 0;
+    return kernels.cell == Cell::kWord || !is_zero;
+  }
+
   PlaneLayout(const ConvAttributes& attributes, const ConvWeightShape& weight_shape, const ConvShape& shape,
               const Kernels& kernels, const PreparedWeights& weights);
 
@@ -30,13 +36,17 @@ class PlaneLayout {
 
  private:
   void fill_nibbles(const int32_t* pixels, int64_t group, int64_t word, int64_t nibbles, uint8_t* cells) const;
-  void read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
-                    uint32_t* words) const;
+  struct Columns {
+    int64_t first, end;
+  };
+  Columns read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
+                       uint32_t* words) const;
   uint32_t group_word(const int32_t* pixel, int64_t group, int64_t word) const;
 
   const ConvAttributes& attributes_;
   const ConvShape& shape_;
   const Kernels& kernels_;
+  const uint8_t padding_;  // a nibble's cell
   int64_t group_channels_, group_words_, pixel_words_, cells_per_tap_;
   int64_t planes_, plane_cells_, rows_, phases_, phase_width_, stride_rows_;
   std::vector<int64_t> tap_offsets_;

@@ -228,6 +228,19 @@ def test_layers_of_real_networks(
     assert np.array_equal(case.run(native, kernels, 2)["y"], accumulators(case))
 
 
+@pytest.mark.parametrize("channels", [4, 24, 45, 191, 192, 195, 1128, 1152, 1200, 65500])
+def test_greatest_counts(native: Any, toolbox: Any, kernels: str, channels: int) -> None:
+    """All bits differ for some outputs, none for others: what sums of a few bits must hold, of both of a pair."""
+    signs = np.array([1, 1, -1, 1, 1, -1, -1, -1, 1, -1], np.int8)
+    weight = np.broadcast_to(signs[:, None, None, None], (len(signs), channels, 1, 1))
+    x = np.ones((1, channels, 1, 70), np.int8)
+    x[..., ::3] = -1
+    case = toolbox.ConvCase(Levels.BIPOLAR, x, np.ascontiguousarray(weight))
+    case.extra = {"scale": np.ones(len(signs), np.float32), "bias": np.zeros(len(signs), np.float32)}
+    expected = channels * signs[:, None, None].astype(np.int32) * x[:, :1].astype(np.int32)
+    assert np.array_equal(case.run(native, kernels)["y"], expected)
+
+
 def test_sums_beyond_16_bits(native: Any, toolbox: Any, kernels: str) -> None:
     """The greatest sum there can be: more taps than the narrow sums of the table lookup hold."""
     x = np.ones((1, 16384, 5, 5), np.int8)
