@@ -133,7 +133,7 @@ constexpr int kLanes = 32;
 constexpr int kHalfStepRows = 6;              // two times three lookups
 constexpr int kStepRows = 2 * kHalfStepRows;  // whose high halves are averaged twice
 constexpr int kGroupSteps = 4;                // and twice more: of 16 times three lookups
-constexpr int kMostGroups = 6;                // before bytes are added to 16-bit sums
+constexpr int kMostGroups = 6;                // of a part, whose rows of the column stay in the nearest cache
 
 constexpr NibbleTable kTable = make_nibble_table();
 
@@ -253,21 +253,36 @@ inline __attribute__((always_inline)) void add_group(const __m256i*& cells, cons
   for (int v = 0; v < kVectors; ++v) group.both[v] = both[v];
 }
 
-// Goes on in the column by up to kMostGroups groups: for the next pair of outputs it is in the nearest cache.
+// Up to kMostGroups groups of the column for one pair of output channels.
 template <int kVectors>
-__attribute__((noinline)) void add_rows(const __m256i* cells, const uint16_t* offsets, int64_t rows, bool is_first,
-                                        PairSums* sums) {
+struct Part {
+  const __m256i* cells;
+  const uint16_t* offsets;
+  int64_t rows;
+  bool is_first, is_last;
+  PairSums* sums;    // [kVectors], of the parts before
+  uint16_t* counts;  // what the last part makes of them, in the rows of two outputs
+};
+
+template <int kVectors>
+__attribute__((noinline)) void add_part(Part<kVectors> part) {
   Group<kVectors> groups[kMostGroups];
   int count = 0;
-  while (rows > 0) add_group<kVectors>(cells, offsets, rows, groups[count++]);
+  while (part.rows > 0) add_group<kVectors>(part.cells, part.offsets, part.rows, groups[count++]);
   for (int v = 0; v < kVectors; ++v) {
     PairSums sum{};
-    if (!is_first) sum = sums[v];
+    if (!part.is_first) sum = part.sums[v];
     for (int i = 0; i < count; ++i) sum.add(groups[i], v);
-    sums[v] = sum;
+    if (!part.is_last) {
+      part.sums[v] = sum;
+      continue;
+    }
+    sum.even.store(part.counts + v * kLanes);
+    sum.odd.store(part.counts + kMostTilePixels + v * kLanes);
   }
 }
 
+// A part of the column is in the nearest cache when the second pair of outputs meets it.
 template <int kVectors>
 void count_vectors(const CountTask& t) {
   constexpr int kPairs = kBlockOutputs / 2;
@@ -275,15 +290,12 @@ void count_vectors(const CountTask& t) {
   const auto* cells = static_cast<const __m256i*>(t.column);
   const auto* offsets = static_cast<const uint16_t*>(t.weights);
   PairSums sums[kPairs][kVectors];
-  for (int64_t row = 0; row < t.rows; row += kMostRows)
+  for (int64_t row = 0; row < t.rows; row += kMostRows) {
+    const int64_t rows = std::min(kMostRows, t.rows - row);
     for (int pair = 0; pair < kPairs; ++pair)
-      add_rows<kVectors>(cells + row * kVectors, offsets + pair * t.rows + row, std::min(kMostRows, t.rows - row),
-                         row == 0, sums[pair]);
-  for (int pair = 0; pair < kPairs; ++pair)
-    for (int v = 0; v < kVectors; ++v) {
-      sums[pair][v].even.store(counts_of<uint16_t>(t.counts, 2 * pair) + v * kLanes);
-      sums[pair][v].odd.store(counts_of<uint16_t>(t.counts, 2 * pair + 1) + v * kLanes);
-    }
+      add_part<kVectors>({cells + row * kVectors, offsets + pair * t.rows + row, rows, row == 0, row + rows == t.rows,
+                          sums[pair], counts_of<uint16_t>(t.counts, 2 * pair)});
+  }
 }
 
 void count(const CountTask& t) {
