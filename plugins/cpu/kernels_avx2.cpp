@@ -254,7 +254,6 @@ inline __attribute__((always_inline)) void add_group(const __m256i*& cells, cons
 }
 
 // Up to kMostGroups groups of the column for one pair of output channels.
-template <int kVectors>
 struct Part {
   const __m256i* cells;
   const uint16_t* offsets;
@@ -265,7 +264,7 @@ struct Part {
 };
 
 template <int kVectors>
-__attribute__((noinline)) void add_part(Part<kVectors> part) {
+__attribute__((noinline)) void add_part(Part part) {
   Group<kVectors> groups[kMostGroups];
   int count = 0;
   while (part.rows > 0) add_group<kVectors>(part.cells, part.offsets, part.rows, groups[count++]);
