@@ -6,18 +6,54 @@
 
 namespace bnn::cpu {
 
+std::vector<Phase> phases_of(int64_t taps, int64_t dilation, int64_t stride) {
+  std::vector<Phase> found;
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const Phase phase{tap * dilation % stride, tap * dilation / stride};
+    const auto same = std::find_if(found.begin(), found.end(),
+                                   [&](const Phase& other) { return other.remainder == phase.remainder; });
+    if (same == found.end())
+      found.push_back(phase);
+    else
+      same->beyond = phase.beyond;
+  }
+  return found;
+}
+
+namespace {
+
+int64_t index_of(int64_t remainder, const std::vector<Phase>& phases) {
+  int64_t index = 0;
+  while (phases[static_cast<size_t>(index)].remainder != remainder) ++index;
+  return index;
+}
+
+}  // namespace
+
 BytePlanes::BytePlanes(const ConvAttributes& a, const ConvWeightShape& w, const ConvShape& s, int64_t band_rows)
-    : attributes_(a), shape_(s), band_rows_(band_rows), halo_rows_((w.kernel_height - 1) * a.dilations[0]) {
-  group_channels_ = a.channels / a.group;
-  blocks_ = divided_up(group_channels_, kStepChannels);
-  const int64_t width = s.width + a.pads[1] + a.pads[3];
-  shared_ = std::min({a.pads[1], a.pads[3], width - s.out_width});
-  pitch_ = width - shared_;
+    : attributes_(a),
+      shape_(s),
+      group_channels_(a.channels / a.group),
+      blocks_(divided_up(group_channels_, kStepChannels)),
+      rows_(phases_of(w.kernel_height, a.dilations[0], a.strides[0])),
+      band_rows_(band_rows),
+      pitch_(s.out_width) {
+  const std::vector<Phase> phases = phases_of(w.kernel_width, a.dilations[1], a.strides[1]);
+  for (const Phase& phase : rows_) halo_rows_ = std::max(halo_rows_, phase.beyond);
+  for (const Phase& phase : phases) {
+    const Columns columns = columns_of(phase);
+    columns_.push_back(columns);
+    used_cells_ = std::max(used_cells_, columns.used);
+    pitch_ = std::max(pitch_, columns.used - std::min(columns.begin, columns.used - columns.end));
+  }
   for (int64_t block = 0; block < blocks_; ++block)
     for (int64_t kh = 0; kh < w.kernel_height; ++kh)
       for (int64_t kw = 0; kw < w.kernel_width; ++kw) {
-        const int64_t cell = kh * a.dilations[0] * pitch_ + kw * a.dilations[1];
-        step_offsets_.push_back(block * plane_bytes() + cell * kStepChannels);
+        const int64_t row = kh * a.dilations[0], column = kw * a.dilations[1];
+        const int64_t plane = index_of(row % a.strides[0], rows_) * static_cast<int64_t>(columns_.size()) +
+                              index_of(column % a.strides[1], phases);
+        const int64_t cell = row / a.strides[0] * pitch_ + column / a.strides[1];
+        step_offsets_.push_back(block * block_bytes() + plane * plane_bytes() + cell * kStepChannels);
       }
   product_offsets_.reserve(static_cast<size_t>(band_rows * s.out_width + kTileRows));
   for (int64_t row = 0; row < band_rows; ++row)
@@ -26,10 +62,21 @@ BytePlanes::BytePlanes(const ConvAttributes& a, const ConvWeightShape& w, const 
   product_offsets_.insert(product_offsets_.end(), kTileRows, product_offsets_.back());
 }
 
+BytePlanes::Columns BytePlanes::columns_of(const Phase& phase) const {
+  const int64_t stride = attributes_.strides[1], used = shape_.out_width + phase.beyond;
+  const int64_t first = phase.remainder - attributes_.pads[1];
+  const int64_t begin = std::min(used, divided_up(std::max<int64_t>(0, -first), stride));
+  const int64_t end = divided_up(std::max<int64_t>(0, shape_.width - first), stride);
+  return {used, first, begin, std::clamp(end, begin, used)};
+}
+
 // With as much behind it as the last tile may read beyond.
 int64_t BytePlanes::plane_bytes() const {
-  return ((band_rows_ + halo_rows_) * pitch_ + shared_ + kTileRows) * kStepChannels;
+  const int64_t rows = band_rows_ + halo_rows_;
+  return ((rows - 1) * pitch_ + std::max(pitch_, used_cells_) + kTileRows) * kStepChannels;
 }
+
+int64_t BytePlanes::block_bytes() const { return static_cast<int64_t>(rows_.size() * columns_.size()) * plane_bytes(); }
 
 int64_t BytePlanes::pixels_before(int64_t position) const {
   return position / pitch_ * shape_.out_width + std::min(position % pitch_, shape_.out_width);
@@ -37,39 +84,51 @@ int64_t BytePlanes::pixels_before(int64_t position) const {
 
 void BytePlanes::fill(const MatrixUnit& unit, const int32_t* packed, const Band& band, int8_t* bytes) const {
   const int64_t row_words = shape_.width * planes_of(attributes_.levels) * words_for(attributes_.channels);
-  const int64_t rows = band.rows + halo_rows_;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t in_row = band.first_row + row - attributes_.pads[0];
-    const bool is_padding = in_row < 0 || in_row >= shape_.height;
-    // The last row has no next one that would pad its end.
-    fill_row(unit, is_padding ? nullptr : packed + (band.image * shape_.height + in_row) * row_words,
-             row + 1 == rows ? pitch_ + shared_ : pitch_, bytes + row * pitch_ * kStepChannels);
+  for (const Phase& phase : rows_) {
+    const int64_t rows = band.rows + phase.beyond;
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t in_row = (band.first_row + row) * attributes_.strides[0] + phase.remainder - attributes_.pads[0];
+      const bool is_padding = in_row < 0 || in_row >= shape_.height;
+      const int32_t* pixels = is_padding ? nullptr : packed + (band.image * shape_.height + in_row) * row_words;
+      int8_t* target = bytes + row * pitch_ * kStepChannels;
+      for (const Columns& columns : columns_) {
+        // The last row has no next one that would pad its end.
+        const int64_t cells = row + 1 == rows ? columns.used : std::min(columns.used, pitch_);
+        fill_row(unit, pixels, columns, cells, target);
+        target += plane_bytes();
+      }
+    }
+    bytes += static_cast<int64_t>(columns_.size()) * plane_bytes();
   }
 }
 
-// One row of every plane. pixels: the row's, null where it is padding; bytes: the row in the first plane.
-void BytePlanes::fill_row(const MatrixUnit& unit, const int32_t* pixels, int64_t cells, int8_t* bytes) const {
-  const int64_t words = words_for(attributes_.channels);
-  const int64_t before = pixels ? attributes_.pads[1] : cells, count = pixels ? shape_.width : 0;
+// One row of a phase's planes, of all groups and blocks. pixels: the row's, null where it is padding; bytes: the row in
+// the first of the planes.
+void BytePlanes::fill_row(const MatrixUnit& unit, const int32_t* pixels, const Columns& columns, int64_t cells,
+                          int8_t* bytes) const {
+  const int64_t words = words_for(attributes_.channels), pixel_words = planes_of(attributes_.levels) * words;
+  const int64_t begin = pixels ? std::min(columns.begin, cells) : cells;
+  const int64_t end = pixels ? std::min(columns.end, cells) : cells;
+  const int64_t first = columns.first + begin * attributes_.strides[1];
   for (int64_t group = 0; group < attributes_.group; ++group)
     for (int64_t block = 0; block < blocks_; ++block) {
       const int64_t channel = block * kStepChannels, word = (group * group_channels_ + channel) / kWordBits;
       SpreadTask task{};
-      task.pixel_stride = planes_of(attributes_.levels) * words;
+      task.pixel_stride = attributes_.strides[1] * pixel_words;
       task.second_plane = words;
       task.channels = static_cast<int>(std::min<int64_t>(kStepChannels, group_channels_ - channel));
       task.levels = attributes_.levels;
       task.pad_value = attributes_.pad_value;
-      task.bytes = bytes + group * group_bytes() + block * plane_bytes();
+      task.bytes = bytes + group * group_bytes() + block * block_bytes();
       const auto fill_cells = [&](int64_t how_many, const int32_t* from) {
         task.words = from;
         task.pixels = how_many;
         unit.spread(task);
         task.bytes += how_many * kStepChannels;
       };
-      fill_cells(before, nullptr);
-      if (count > 0) fill_cells(count, pixels + word);
-      fill_cells(cells - before - count, nullptr);
+      fill_cells(begin, nullptr);
+      if (begin < end) fill_cells(end - begin, pixels + first * pixel_words + word);
+      fill_cells(cells - end, nullptr);
     }
 }
 

@@ -14,9 +14,19 @@ struct Band {
   int64_t image, first_row, rows;
 };
 
-// Where things are, for strides of 1 and a band. A cell is kStepChannels channels of a pixel. A plane has as many
-// channels of one group: [rows that the band reads, pitch] cells, so that a step reads neighbouring cells for
-// neighbouring positions.
+// Rows, or columns, of a padded image that have the same remainder modulo the stride: row `remainder + i * stride` is
+// the phase's row i.
+struct Phase {
+  int64_t remainder;
+  int64_t beyond;  // how many of them taps read beyond as many as the output has
+};
+
+// Those that taps read.
+std::vector<Phase> phases_of(int64_t taps, int64_t dilation, int64_t stride);
+
+// Where things are, for a band. A cell is kStepChannels channels of a pixel. A plane has as many channels of one group,
+// of one phase of the rows and one of the columns: [rows that the band reads, pitch] cells. So a step reads
+// neighbouring cells for neighbouring positions, whatever the strides.
 //
 // A position is a place in a row of `pitch` cells: pixel (r, c) of the band is at position r * pitch + c, and the
 // positions between one row's pixels and the next one's stand for nothing. There are as few as can be: what pads a
@@ -29,7 +39,7 @@ class BytePlanes {
 
   int64_t band_rows() const { return band_rows_; }
   int64_t bytes() const { return attributes_.group * group_bytes(); }
-  int64_t group_bytes() const { return blocks_ * plane_bytes(); }
+  int64_t group_bytes() const { return blocks_ * block_bytes(); }
   const std::vector<int64_t>& step_offsets() const { return step_offsets_; }  // in bytes, see `TileWeights`
 
   int64_t position(int64_t pixel) const { return pixel + pixel / shape_.out_width * (pitch_ - shape_.out_width); }
@@ -42,14 +52,28 @@ class BytePlanes {
   void fill(const MatrixUnit& unit, const int32_t* packed, const Band& band, int8_t* bytes) const;
 
  private:
+  // A phase of the columns: in each row, the cells from `begin` to `end` are pixels of the image, the others padding.
+  struct Columns {
+    int64_t used;   // cells that taps read
+    int64_t first;  // the column of the image that cell 0 is, or would be
+    int64_t begin, end;
+  };
+
+  Columns columns_of(const Phase& phase) const;
   int64_t plane_bytes() const;
-  void fill_row(const MatrixUnit& unit, const int32_t* pixels, int64_t cells, int8_t* bytes) const;
+  int64_t block_bytes() const;
+  void fill_row(const MatrixUnit& unit, const int32_t* pixels, const Columns& columns, int64_t cells,
+                int8_t* bytes) const;
 
   ConvAttributes attributes_;
   ConvShape shape_;                  // but for the batch
-  int64_t group_channels_, blocks_;  // planes of a group
-  int64_t band_rows_, halo_rows_;    // of the output; rows that a band reads beyond as many
-  int64_t pitch_, shared_;           // cells that pad a row's end and the next one's beginning
+  int64_t group_channels_, blocks_;  // of a group: channels; times kStepChannels of them
+  std::vector<Phase> rows_;
+  std::vector<Columns> columns_;
+  int64_t band_rows_;       // of the output
+  int64_t halo_rows_ = 0;   // that a plane may have beyond as many
+  int64_t used_cells_ = 0;  // of the last row of a plane
+  int64_t pitch_;
   std::vector<int64_t> step_offsets_, product_offsets_;
 };
 

@@ -62,22 +62,31 @@ class Call {
   const int64_t bands_, parts_;  // of an image; of a band
 };
 
+// Of one step, on average. Strides leave fewer taps that share a pixel, and what a stage reads may not stay near.
+int64_t step_cycles(const ConvAttributes& a, const ConvWeightShape& w) {
+  if (a.strides[0] == 1 && a.strides[1] == 1) return 21;
+  const auto phases = phases_of(w.kernel_height, a.dilations[0], a.strides[0]).size() *
+                      phases_of(w.kernel_width, a.dilations[1], a.strides[1]).size();
+  const int64_t blocks = divided_up(a.channels / a.group, kStepChannels);
+  return static_cast<int64_t>(phases) * blocks * kMostTilesTogether * kTileBytes <= kNearBytes ? 30 : 40;
+}
+
 }  // namespace
 
 bool MatrixConv::is_possible(const ConvAttributes& a, const ConvWeightShape& w) {
   const bool has_whole_words = a.channels / a.group % kWordBits == 0 && w.outputs / a.group % kTileOutputs == 0;
-  return a.strides[0] == 1 && a.strides[1] == 1 && (a.group == 1 || has_whole_words);
+  return a.group == 1 || has_whole_words;
 }
 
-// Measured on one processor (AMX beside AVX-512), in cycles for 16 pixels of 16 outputs: 21 a step and 100 more than
-// to count, which takes 21 for a word of channels of a tap. Where taps do not share pixels, what the unit reads is not
-// in the nearest cache, and bits are made bytes for too few products.
+// Measured on one processor (AMX beside AVX-512), in cycles for 16 pixels of 16 outputs: so many a step and 100 more
+// than to count, which takes 21 for a word of channels of a tap. Where taps do not share pixels, what the unit reads is
+// not in the nearest cache, and bits are made bytes for too few products.
 bool MatrixConv::is_faster(const ConvAttributes& a, const ConvWeightShape& w) {
   const int64_t channels = a.channels / a.group, outputs = w.outputs / a.group;
   const int64_t steps = w.taps() * divided_up(channels, kStepChannels);
   const int64_t words = planes_of(a.levels) * w.taps() * words_for(channels);
-  const bool saves_cycles = (21 * steps + 100) * rounded_up(outputs, kTileOutputs) < 21 * words * outputs;
-  return is_possible(a, w) && w.kernel_height > 1 && w.kernel_width > 1 && saves_cycles;
+  const int64_t cycles = (step_cycles(a, w) * steps + 100) * rounded_up(outputs, kTileOutputs);
+  return is_possible(a, w) && w.kernel_height > 1 && w.kernel_width > 1 && cycles < 21 * words * outputs;
 }
 
 MatrixConv::MatrixConv(const MatrixUnit& unit, const ConvAttributes& attributes, const ConvWeightShape& weight_shape,

@@ -13,8 +13,7 @@ namespace bnn::cpu {
 
 class MatrixConv : public ConvMethod {
  public:
-  // Whether it can be done: strides of 1, and groups of whole words of input channels and whole tiles of output
-  // channels.
+  // Whether it can be done: groups of whole words of input channels and whole tiles of output channels.
   static bool is_possible(const ConvAttributes& attributes, const ConvWeightShape& weight_shape);
   // Whether it is possible, and faster than to count.
   static bool is_faster(const ConvAttributes& attributes, const ConvWeightShape& weight_shape);

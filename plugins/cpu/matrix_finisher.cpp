@@ -6,31 +6,6 @@
 #include "cpu/sizes.h"
 
 namespace bnn::cpu {
-namespace {
-
-constexpr int kPiecePixels = 64;  // of kBlockOutputs outputs: some 300 instructions
-
-}  // namespace
-
-void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* products, const int64_t* offsets) {
-  outputs_ = outputs;
-  products_ = products;
-  pixels_left_ = outputs.pixels;
-  const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs.image,
-                                    outputs.first_pixel, outputs.pixels);
-  task_ = {products,
-           offsets,
-           std::min(kPiecePixels, pixels_left_),
-           std::min(kBlockOutputs, outputs.outputs),
-           outputs.first_output,
-           at.residual,
-           at.y,
-           at.plane_stride,
-           words_};
-  const auto blocks = static_cast<int>(divided_up(outputs.outputs, kBlockOutputs));
-  pieces_ = blocks * static_cast<int>(divided_up(outputs.pixels, kPiecePixels)) + call_.kind.packed_output;
-}
-
 void MatrixFinisher::do_piece() {
   if (pixels_left_ == 0) return store_bits();
   call_.unit.finish(call_.kind, call_.operands, task_);

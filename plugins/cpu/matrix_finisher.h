@@ -1,11 +1,13 @@
 // The epilogue behind a matrix unit, in pieces that are done while it multiplies the next positions.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/byte_planes.h"
 #include "cpu/conv_method.h"
 #include "cpu/matrix_unit.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 
@@ -30,6 +32,7 @@ struct MatrixOutputs {
 };
 
 constexpr int kMostStagePixels = 208;
+constexpr int kPiecePixels = 64;  // of kBlockOutputs outputs: some 300 instructions
 
 class MatrixFinisher : public Meanwhile {
  public:
@@ -55,5 +58,26 @@ class MatrixFinisher : public Meanwhile {
   int pixels_left_ = 0;        // from that one on
   alignas(64) uint32_t words_[kMostStagePixels]{};
 };
+
+// In the header, to be inlined: its argument would be stored in small pieces and read back in larger ones, and such a
+// read waits for all stores before it, a stage's products among them.
+inline void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* products, const int64_t* offsets) {
+  outputs_ = outputs;
+  products_ = products;
+  pixels_left_ = outputs.pixels;
+  const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs.image,
+                                    outputs.first_pixel, outputs.pixels);
+  task_ = {products,
+           offsets,
+           std::min(kPiecePixels, pixels_left_),
+           std::min(kBlockOutputs, outputs.outputs),
+           outputs.first_output,
+           at.residual,
+           at.y,
+           at.plane_stride,
+           words_};
+  const auto blocks = static_cast<int>(divided_up(outputs.outputs, kBlockOutputs));
+  pieces_ = blocks * static_cast<int>(divided_up(outputs.pixels, kPiecePixels)) + call_.kind.packed_output;
+}
 
 }  // namespace bnn::cpu

@@ -65,6 +65,7 @@ Result run(const MatrixUnit& unit, Convolution& conv, Result result) {
   bnn_conv2d_call& c = conv.call;
   ConvAttributes a;
   a.channels = c.channels, a.levels = static_cast<Levels>(c.levels);
+  std::memcpy(a.strides, c.strides, sizeof a.strides);
   std::memcpy(a.pads, c.pads, sizeof a.pads);
   std::memcpy(a.dilations, c.dilations, sizeof a.dilations);
   a.group = c.group, a.pad_value = static_cast<int32_t>(c.pad_value);
@@ -90,7 +91,6 @@ Convolution random_possible(Random& random) {
   Convolution conv = random_convolution(random);
   bnn_conv2d_call& c = conv.call;
   const int64_t size[2] = {c.packed_dims[1], c.packed_dims[2]};
-  c.strides[0] = c.strides[1] = 1;
   int64_t outputs = c.weight_dims[0];
   if (c.group > 1) {
     c.channels = c.group * kWordBits * random.between(1, 3);
@@ -122,6 +122,9 @@ void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
   convolutions.push_back(network_layer(random, 64, 20, 57, 1));  // two bands, not of one size
   convolutions.push_back(network_layer(random, 300, 40, 14, 1));
   convolutions.push_back(network_layer(random, 512, 16, 7, 1));
+  convolutions.push_back(network_layer(random, 64, 20, 113, 2));  // the same, of four planes
+  convolutions.push_back(network_layer(random, 300, 40, 14, 2));
+  convolutions.push_back(network_layer(random, 70, 16, 50, 3));
   convolutions.push_back(large_window(random, 3));
   convolutions.push_back(large_window(random, 17));
   const std::vector<const char*> sets = supported_kernels();

@@ -218,12 +218,15 @@ def test_bits_of_the_accumulator(native: Any, toolbox: Any, kernels: str, g: dic
 
 
 @pytest.mark.parametrize("levels", list(Levels))
-@pytest.mark.parametrize(("channels", "outputs", "size"), [(64, 64, 56), (512, 64, 7), (256, 48, 14)])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "stride"),
+    [(64, 64, 56, 1), (64, 48, 56, 2), (128, 96, 28, 2), (512, 64, 7, 1), (256, 48, 14, 1)],
+)
 def test_layers_of_real_networks(
-    native: Any, toolbox: Any, kernels: str, levels: Levels, channels: int, outputs: int, size: int
+    native: Any, toolbox: Any, kernels: str, levels: Levels, channels: int, outputs: int, size: int, stride: int
 ) -> None:
     g = {"batch": 1, "channels": channels, "outputs": outputs, "sizes": (size, size), "kernel": (3, 3), "seed": 0}
-    g |= {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "group": 1, "pad_value": 0, "levels": levels}
+    g |= {"strides": (stride,) * 2, "pads": (1,) * 4, "dilations": (1, 1), "group": 1, "pad_value": 0, "levels": levels}
     case = make_case(toolbox, g)
     assert np.array_equal(case.run(native, kernels, 2)["y"], accumulators(case))
 
