@@ -1,4 +1,4 @@
-"""The turns that contenders take: A B A B.
+"""The turns that contenders take: A B B A.
 
 Whatever slows the machine down for a while slows all of them, so the ratio of two neighbours says more than either of
 their times.
@@ -37,7 +37,8 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Times every contender once a round.
 
-    A turn begins with a run that is not timed. It brings code and weights back into the caches, where they are when a
+    Every other round goes through the contenders backwards, since who runs before leaves caches, and the clock, to who
+    runs behind. A turn begins with a run that is not timed. It brings code and weights back into the caches, where they are when a
     network runs again and again: it is the taking turns that has driven them out.
 
     Args:
@@ -56,7 +57,8 @@ def interleave(
     for done in range(schedule.rounds):
         if done >= LEAST_ROUNDS and clock() - begin >= schedule.seconds:
             break
-        for name, run in contenders.items():
+        order = list(contenders.items())
+        for name, run in reversed(order) if done % 2 else order:
             run()
             start = clock()
             for _ in range(schedule.repeats):

@@ -34,8 +34,15 @@ def test_a_turn_is_a_run_that_is_not_timed_and_runs_that_are() -> None:
     watch = Stopwatch()
     a, b = watch.contender("a", 9, 1, 2, 9, 3, 4), watch.contender("b", 8, 0.5, 0.25, 8, 0.5, 0.5)
     times = interleave({"a": a, "b": b}, Schedule(rounds=2, seconds=1e9, warm_up=0, repeats=2), watch)
-    assert watch.log == ["a"] * 3 + ["b"] * 3 + ["a"] * 3 + ["b"] * 3
+    assert watch.log == ["a"] * 3 + ["b"] * 3 + ["b"] * 3 + ["a"] * 3
     assert times == {"a": [1500.0, 3500.0], "b": [375.0, 500.0]}
+
+
+def test_every_other_round_goes_backwards() -> None:
+    watch = Stopwatch()
+    contenders = {name: watch.contender(name, 1) for name in "abc"}
+    interleave(contenders, Schedule(rounds=3, seconds=1e9, warm_up=0, repeats=1), watch)
+    assert "".join(watch.log) == "aabbcc" + "ccbbaa" + "aabbcc"
 
 
 def test_warm_up_is_not_kept() -> None:
