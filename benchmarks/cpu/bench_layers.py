@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from bnn_deploy.reference import Geometry, accumulate_conv2d
 
 BASELINE = "onnxruntime float32"
 BURST = 4  # runs of one contender in a turn
-RATE_RUNS = 20_000  # of an inner loop: a matrix unit takes a while to reach its speed
+RATE_SECONDS = 5e-3  # of an inner loop at a time
 
 
 def kernel_sets() -> list[str]:
@@ -73,11 +74,15 @@ class Speeds:
         """Measures a set of kernels; None for the scalar one, which has no vectors."""
         native, rate = ctypes.CDLL(str(library())), ctypes.c_double()
         best = {"bnn_vector_ceiling": 0.0, "bnn_count_rate": 0.0}
+        runs = dict.fromkeys(best, 1000)
         for _ in range(20):
             for function in best:
-                if getattr(native, function)(kernels.encode(), RATE_RUNS, ctypes.byref(rate)):
+                begin = time.perf_counter()
+                if getattr(native, function)(kernels.encode(), runs[function], ctypes.byref(rate)):
                     return None
                 best[function] = max(best[function], rate.value)
+                # Both for as long: after a while of wide vectors, or tiles, the clock goes down.
+                runs[function] = 1 + int(runs[function] * RATE_SECONDS / (time.perf_counter() - begin))
         return cls(*best.values())
 
 
