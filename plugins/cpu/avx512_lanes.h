@@ -37,9 +37,6 @@ struct Avx512Lanes {
   }
   static __m512i set(int32_t value) { return _mm512_set1_epi32(value); }
   static __m512 set(float value) { return _mm512_set1_ps(value); }
-  static const int32_t* border_row(const int32_t* values) { return values; }
-  static const float* border_row(const float* values) { return values; }
-  static __m512i classes(const int32_t* p) { return load(p); }
   template <bool kFew>
   static __m512i look_up(const int32_t* table, __m512i index) {
     if constexpr (kFew) return _mm512_permutexvar_epi32(index, _mm512_loadu_si512(table));

@@ -2,8 +2,7 @@
 // arithmetic; the order of operations here is the same, so results are equal bit for bit.
 //
 // `Lanes::look_up<true>` is the quick way to take a vector's values out of a row of the border table, where that has no
-// more than kFewClasses entries in use. What it needs of the row and of the vector's classes is made by
-// `Lanes::border_row` and `Lanes::classes`, once for all that they are used for.
+// more than kFewClasses entries in use. `Lanes::kHasBases` says whether its set's cells let padded taps count nothing.
 //
 // Included by files that are compiled for different instruction sets, each with a Lanes type of its own in an unnamed
 // namespace: no function in here is shared between them.
@@ -41,64 +40,44 @@ struct Channel {
   }
 };
 
-// Where the accumulators of kOutputs channels come from, of index `first` of a task on. All integers are far below
-// 2^24, the products and the sums as well: exact in float32, fused or not.
-//
-// From counts and the border table; kFew: no more than kFewClasses are in use.
-template <class Lanes, bool kFew, int kOutputs>
+// What counts are added to: the pixel's own base, or that of its class in the border table, of which no more than
+// Lanes::kFewClasses are in use, or any number.
+enum class Bases { kOfPixel, kOfFewClasses, kOfClasses };
+
+// The accumulators of kOutputs channels, of index `first` of a task on. All integers are far below 2^24, the products
+// and the sums as well: exact in float32, fused or not.
+template <class Lanes, Bases kBases, int kOutputs>
 class Counts {
  public:
   using Floats = decltype(Lanes::set(0.0f));
 
   Counts(const FinishTask& t, int first)
       : counts_(counts_of<typename Lanes::Count>(t.counts, t.first_count + first)),
-        class_of_pixel_(t.class_of_pixel),
+        of_pixel_(kBases == Bases::kOfPixel ? t.base_of_pixel : t.class_of_pixel),
         multiplier_(Lanes::set(static_cast<float>(t.multiplier))) {
-    for (int i = 0; i < kOutputs; ++i)
-      rows_[i] = Lanes::border_row(t.float_table + (t.first_output + first + i) * t.table_stride);
+    for (int i = 0; i < kOutputs; ++i) rows_[i] = t.float_table + (t.first_output + first + i) * t.table_stride;
   }
 
   // Of the vector from pixel p on.
   void read(int p, Floats (&accumulators)[kOutputs]) const {
-    const auto classes = Lanes::classes(class_of_pixel_ + p);
+    const auto of_pixel = Lanes::load(of_pixel_ + p);
 #pragma GCC unroll 4
     for (int i = 0; i < kOutputs; ++i) {
       const auto counts = Lanes::to_float(Lanes::load(counts_ + i * kMostTilePixels + p));
-      accumulators[i] = Lanes::multiply_add(multiplier_, counts, Lanes::template look_up<kFew>(rows_[i], classes));
+      Floats base;
+      if constexpr (kBases == Bases::kOfPixel)
+        base = Lanes::to_float(of_pixel);
+      else
+        base = Lanes::template look_up<kBases == Bases::kOfFewClasses>(rows_[i], of_pixel);
+      accumulators[i] = Lanes::multiply_add(multiplier_, counts, base);
     }
   }
 
  private:
   const typename Lanes::Count* counts_;
-  const int32_t* class_of_pixel_;
+  const int32_t* of_pixel_;
   Floats multiplier_;
-  decltype(Lanes::border_row(static_cast<const float*>(nullptr))) rows_[kOutputs];
-};
-
-// From counts and the pixels' own bases.
-template <class Lanes, int kOutputs>
-class CountsAndBases {
- public:
-  using Floats = decltype(Lanes::set(0.0f));
-
-  CountsAndBases(const FinishTask& t, int first)
-      : counts_(counts_of<typename Lanes::Count>(t.counts, t.first_count + first)),
-        base_of_pixel_(t.base_of_pixel),
-        multiplier_(Lanes::set(static_cast<float>(t.multiplier))) {}
-
-  void read(int p, Floats (&accumulators)[kOutputs]) const {
-    const auto bases = Lanes::to_float(Lanes::load(base_of_pixel_ + p));
-#pragma GCC unroll 4
-    for (int i = 0; i < kOutputs; ++i) {
-      const auto counts = Lanes::to_float(Lanes::load(counts_ + i * kMostTilePixels + p));
-      accumulators[i] = Lanes::multiply_add(multiplier_, counts, bases);
-    }
-  }
-
- private:
-  const typename Lanes::Count* counts_;
-  const int32_t* base_of_pixel_;
-  Floats multiplier_;
+  const float* rows_[kOutputs];  // of the border table
 };
 
 // Finishes kOutputs channels together, from index `first` of the task on: a vector of packed words, and what the source
@@ -140,42 +119,41 @@ void finish_channels(const EpilogueOperands& e, const Task& task, int first) {
   if (whole < t.pixels) step(whole, t.pixels - whole);
 }
 
-template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
-void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
+// Calls finish(bases), with the bases that a task has.
+template <class Lanes, class Finish>
+void with_bases(const FinishTask& t, const Finish& finish) {
+  using std::integral_constant;
   if constexpr (Lanes::kHasBases)
-    if (t.base_of_pixel) {
-      using All = CountsAndBases<Lanes, kBlockOutputs>;
-      using One = CountsAndBases<Lanes, 1>;
-      if (t.outputs == kBlockOutputs)
-        return finish_channels<Lanes, Value, kResidual, kActivation, kPack, All, kBlockOutputs>(e, t, 0);
-      for (int i = 0; i < t.outputs; ++i) finish_channels<Lanes, Value, kResidual, kActivation, kPack, One, 1>(e, t, i);
-      return;
-    }
-  const auto one_by_one = [&](auto is_few) {
-    for (int i = 0; i < t.outputs; ++i)
-      finish_channels<Lanes, Value, kResidual, kActivation, kPack, Counts<Lanes, is_few.value, 1>, 1>(e, t, i);
-  };
-  if (t.classes > Lanes::kFewClasses) return one_by_one(std::false_type{});
-  if (t.outputs < kBlockOutputs) return one_by_one(std::true_type{});
-  using Source = Counts<Lanes, true, kBlockOutputs>;
-  finish_channels<Lanes, Value, kResidual, kActivation, kPack, Source, kBlockOutputs>(e, t, 0);
+    if (t.base_of_pixel) return finish(integral_constant<Bases, Bases::kOfPixel>{});
+  if (t.classes > Lanes::kFewClasses) return finish(integral_constant<Bases, Bases::kOfClasses>{});
+  finish(integral_constant<Bases, Bases::kOfFewClasses>{});
 }
 
-template <class Lanes, bool kFew, bool kBases>
+template <class Lanes, class Value, bool kResidual, Activation kActivation, bool kPack>
+void finish_floats(const EpilogueOperands& e, const FinishTask& t) {
+  with_bases<Lanes>(t, [&](auto bases) {
+    constexpr Bases kBases = decltype(bases)::value;
+    if constexpr (kBases != Bases::kOfClasses)
+      if (t.outputs == kBlockOutputs) {
+        using Source = Counts<Lanes, kBases, kBlockOutputs>;
+        return finish_channels<Lanes, Value, kResidual, kActivation, kPack, Source, kBlockOutputs>(e, t, 0);
+      }
+    for (int i = 0; i < t.outputs; ++i)
+      finish_channels<Lanes, Value, kResidual, kActivation, kPack, Counts<Lanes, kBases, 1>, 1>(e, t, i);
+  });
+}
+
+template <class Lanes, Bases kBases>
 void finish_integers_with(const EpilogueOperands& e, const FinishTask& t) {
   const auto multiplier = Lanes::set(t.multiplier);
-  decltype(Lanes::border_row(t.table)) rows[kBlockOutputs];
-  for (int i = 0; i < t.outputs; ++i) rows[i] = Lanes::border_row(t.table + (t.first_output + i) * t.table_stride);
+  const int32_t* of_pixels = kBases == Bases::kOfPixel ? t.base_of_pixel : t.class_of_pixel;
   for (int p = 0; p < t.pixels; p += Lanes::kWidth) {
     auto words = Lanes::load(t.words + p);
-    const auto classes = Lanes::classes(t.class_of_pixel + p);
     for (int i = 0; i < t.outputs; ++i) {
       const int64_t o = t.first_output + i;
-      auto base = classes;
-      if constexpr (kBases)
-        base = Lanes::load(t.base_of_pixel + p);
-      else
-        base = Lanes::template look_up<kFew>(rows[i], classes);
+      auto base = Lanes::load(of_pixels + p);
+      if constexpr (kBases != Bases::kOfPixel)
+        base = Lanes::template look_up<kBases == Bases::kOfFewClasses>(t.table + o * t.table_stride, base);
       const auto counts = Lanes::load(counts_of<typename Lanes::Count>(t.counts, t.first_count + i) + p);
       const auto accumulator = Lanes::add(base, Lanes::multiply(multiplier, counts));
       const auto lower = Lanes::set(e.accumulator_lower[o]), upper = Lanes::set(e.accumulator_upper[o]);
@@ -187,10 +165,7 @@ void finish_integers_with(const EpilogueOperands& e, const FinishTask& t) {
 
 template <class Lanes>
 void finish_integers(const EpilogueOperands& e, const FinishTask& t) {
-  if constexpr (Lanes::kHasBases)
-    if (t.base_of_pixel) return finish_integers_with<Lanes, true, true>(e, t);
-  t.classes > Lanes::kFewClasses ? finish_integers_with<Lanes, false, false>(e, t)
-                                 : finish_integers_with<Lanes, true, false>(e, t);
+  with_bases<Lanes>(t, [&](auto bases) { finish_integers_with<Lanes, decltype(bases)::value>(e, t); });
 }
 
 template <class Lanes, class Value, bool kResidual, Activation kActivation, class Task>

@@ -63,9 +63,6 @@ struct Avx2Lanes {
   }
   static __m256i set(int32_t value) { return _mm256_set1_epi32(value); }
   static __m256 set(float value) { return _mm256_set1_ps(value); }
-  static const int32_t* border_row(const int32_t* values) { return values; }
-  static const float* border_row(const float* values) { return values; }
-  static __m256i classes(const int32_t* p) { return load(p); }
   template <bool kFew>
   static __m256i look_up(const int32_t* row, __m256i classes) {
     if constexpr (!kFew) return _mm256_i32gather_epi32(row, classes, 4);

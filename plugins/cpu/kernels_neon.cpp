@@ -53,9 +53,6 @@ struct NeonLanes {
   }
   static int32x4_t set(int32_t value) { return vdupq_n_s32(value); }
   static float32x4_t set(float value) { return vdupq_n_f32(value); }
-  static const int32_t* border_row(const int32_t* values) { return values; }
-  static const float* border_row(const float* values) { return values; }
-  static int32x4_t classes(const int32_t* p) { return load(p); }
   template <bool>
   static int32x4_t look_up(const int32_t* table, int32x4_t index) {
     const int32_t row[kWidth] = {table[vgetq_lane_s32(index, 0)], table[vgetq_lane_s32(index, 1)],

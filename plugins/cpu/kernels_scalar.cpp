@@ -29,9 +29,6 @@ struct ScalarLanes {
   static void store(Half* p, float z, int) { *p = to_half(z); }
   static int32_t set(int32_t value) { return value; }
   static float set(float value) { return value; }
-  static const int32_t* border_row(const int32_t* values) { return values; }
-  static const float* border_row(const float* values) { return values; }
-  static int32_t classes(const int32_t* p) { return load(p); }
   template <bool>
   static int32_t look_up(const int32_t* table, int32_t index) {
     return table[index];
