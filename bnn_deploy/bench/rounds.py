@@ -38,8 +38,8 @@ def interleave(
     """Times every contender once a round.
 
     Every other round goes through the contenders backwards, since who runs before leaves caches, and the clock, to who
-    runs behind. A turn begins with a run that is not timed. It brings code and weights back into the caches, where they are when a
-    network runs again and again: it is the taking turns that has driven them out.
+    runs behind. A turn begins with a run that is not timed. It brings code and weights back into the caches, where they
+    are when a network runs again and again: it is the taking turns that has driven them out.
 
     Args:
         contenders: Name -> what runs it once.
