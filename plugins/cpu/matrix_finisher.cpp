@@ -6,6 +6,7 @@
 #include "cpu/sizes.h"
 
 namespace bnn::cpu {
+
 void MatrixFinisher::do_piece() {
   if (pixels_left_ == 0) return store_bits();
   call_.unit.finish(call_.kind, call_.operands, task_);
