@@ -53,11 +53,11 @@ def interleave(
     for _ in range(schedule.warm_up):
         for run in contenders.values():
             run()
+    order = list(contenders.items())
     begin = clock()
     for done in range(schedule.rounds):
         if done >= LEAST_ROUNDS and clock() - begin >= schedule.seconds:
             break
-        order = list(contenders.items())
         for name, run in reversed(order) if done % 2 else order:
             run()
             start = clock()

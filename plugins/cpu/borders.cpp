@@ -3,30 +3,21 @@
 #include <algorithm>
 
 #include "cpu/runtime.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 namespace {
 
-// Along one axis, which taps of the kernel are padded: [0, first) and [last, kernel).
-struct Inside {
-  int64_t first, last;
-  bool operator==(const Inside& other) const { return first == other.first && last == other.last; }
-};
-
-// The sets of taps that occur along one axis, and which of them each output position has.
+// The sets of taps inside the input that occur along one axis, and which of them each output position has.
 struct Axis {
-  std::vector<Inside> sets;
+  std::vector<Span> sets;
   std::vector<int32_t> set_of;
 };
 
 Axis classify(int64_t outputs, int64_t input, int64_t kernel, int64_t stride, int64_t dilation, int64_t pad) {
   Axis axis;
   for (int64_t out = 0; out < outputs; ++out) {
-    const int64_t start = out * stride - pad;
-    const int64_t before = start >= 0 ? 0 : (-start + dilation - 1) / dilation;
-    const int64_t until = input <= start ? 0 : (input - start + dilation - 1) / dilation;
-    Inside inside{std::min(before, kernel), std::min(until, kernel)};
-    inside.last = std::max(inside.first, inside.last);
+    const Span inside = places_inside(out * stride - pad, dilation, kernel, input);
     const auto known = std::find(axis.sets.begin(), axis.sets.end(), inside);
     axis.set_of.push_back(static_cast<int32_t>(known - axis.sets.begin()));
     if (known == axis.sets.end()) axis.sets.push_back(inside);
@@ -56,8 +47,8 @@ BorderTable::BorderTable(const ConvAttributes& a, const ConvWeightShape& w, cons
   const int64_t channels = a.channels / a.group;
   if (has_bases_) {
     of_pixel_ = for_each_pixel(rows, columns, [&](int32_t row, int32_t column) {
-      const Inside &in_rows = rows.sets[row], &in_columns = columns.sets[column];
-      const int64_t taps = (in_rows.last - in_rows.first) * (in_columns.last - in_columns.first);
+      const Span &in_rows = rows.sets[row], &in_columns = columns.sets[column];
+      const int64_t taps = (in_rows.end - in_rows.begin) * (in_columns.end - in_columns.begin);
       return static_cast<int32_t>(taps * channels);
     });
     return;
@@ -77,12 +68,11 @@ BorderTable::BorderTable(const ConvAttributes& a, const ConvWeightShape& w, cons
     int32_t total = 0;
     for (int64_t tap = 0; tap < w.taps(); ++tap) total += weights.tap_sum(o, tap);
     int32_t* entry = table_.data() + o * stride_;
-    for (const Inside& row : rows.sets)
-      for (const Inside& column : columns.sets) {
+    for (const Span& row : rows.sets)
+      for (const Span& column : columns.sets) {
         int32_t inside = 0;
-        for (int64_t kh = row.first; kh < row.last; ++kh)
-          for (int64_t kw = column.first; kw < column.last; ++kw)
-            inside += weights.tap_sum(o, kh * w.kernel_width + kw);
+        for (int64_t kh = row.begin; kh < row.end; ++kh)
+          for (int64_t kw = column.begin; kw < column.end; ++kw) inside += weights.tap_sum(o, kh * w.kernel_width + kw);
         const int32_t base = a.levels == Levels::kBipolar    ? terms
                              : a.levels == Levels::kUnipolar ? (terms + total) / 2
                                                              : -terms;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "cpu/sizes.h"
-
 namespace bnn::cpu {
 
 std::vector<Phase> phases_of(int64_t taps, int64_t dilation, int64_t stride) {
@@ -44,7 +42,7 @@ BytePlanes::BytePlanes(const ConvAttributes& a, const ConvWeightShape& w, const 
     const Columns columns = columns_of(phase);
     columns_.push_back(columns);
     used_cells_ = std::max(used_cells_, columns.used);
-    pitch_ = std::max(pitch_, columns.used - std::min(columns.begin, columns.used - columns.end));
+    pitch_ = std::max(pitch_, columns.used - std::min(columns.inside.begin, columns.used - columns.inside.end));
   }
   for (int64_t block = 0; block < blocks_; ++block)
     for (int64_t kh = 0; kh < w.kernel_height; ++kh)
@@ -65,18 +63,14 @@ BytePlanes::BytePlanes(const ConvAttributes& a, const ConvWeightShape& w, const 
 BytePlanes::Columns BytePlanes::columns_of(const Phase& phase) const {
   const int64_t stride = attributes_.strides[1], used = shape_.out_width + phase.beyond;
   const int64_t first = phase.remainder - attributes_.pads[1];
-  const int64_t begin = std::min(used, divided_up(std::max<int64_t>(0, -first), stride));
-  const int64_t end = divided_up(std::max<int64_t>(0, shape_.width - first), stride);
-  return {used, first, begin, std::clamp(end, begin, used)};
+  return {used, first, places_inside(first, stride, used, shape_.width)};
 }
 
 // With as much behind it as the last tile may read beyond.
-int64_t BytePlanes::plane_bytes() const {
-  const int64_t rows = band_rows_ + halo_rows_;
+int64_t BytePlanes::plane_bytes(int64_t band_rows) const {
+  const int64_t rows = band_rows + halo_rows_;
   return ((rows - 1) * pitch_ + std::max(pitch_, used_cells_) + kTileRows) * kStepChannels;
 }
-
-int64_t BytePlanes::block_bytes() const { return static_cast<int64_t>(rows_.size() * columns_.size()) * plane_bytes(); }
 
 int64_t BytePlanes::pixels_before(int64_t position) const {
   return position / pitch_ * shape_.out_width + std::min(position % pitch_, shape_.out_width);
@@ -107,8 +101,8 @@ void BytePlanes::fill(const MatrixUnit& unit, const int32_t* packed, const Band&
 void BytePlanes::fill_row(const MatrixUnit& unit, const int32_t* pixels, const Columns& columns, int64_t cells,
                           int8_t* bytes) const {
   const int64_t words = words_for(attributes_.channels), pixel_words = planes_of(attributes_.levels) * words;
-  const int64_t begin = pixels ? std::min(columns.begin, cells) : cells;
-  const int64_t end = pixels ? std::min(columns.end, cells) : cells;
+  const int64_t begin = pixels ? std::min(columns.inside.begin, cells) : cells;
+  const int64_t end = pixels ? std::min(columns.inside.end, cells) : cells;
   const int64_t first = columns.first + begin * attributes_.strides[1];
   for (int64_t group = 0; group < attributes_.group; ++group)
     for (int64_t block = 0; block < blocks_; ++block) {

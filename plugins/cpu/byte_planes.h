@@ -6,6 +6,7 @@
 
 #include "core/conv_shape.h"
 #include "cpu/matrix_unit.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 
@@ -38,8 +39,10 @@ class BytePlanes {
              int64_t band_rows);
 
   int64_t band_rows() const { return band_rows_; }
-  int64_t bytes() const { return attributes_.group * group_bytes(); }
+  int64_t bytes() const { return bytes_of(band_rows_); }
   int64_t group_bytes() const { return blocks_ * block_bytes(); }
+  // What bands of up to so many rows would take.
+  int64_t bytes_of(int64_t band_rows) const { return attributes_.group * blocks_ * phases() * plane_bytes(band_rows); }
   const std::vector<int64_t>& step_offsets() const { return step_offsets_; }  // in bytes, see `TileWeights`
 
   int64_t position(int64_t pixel) const { return pixel + pixel / shape_.out_width * (pitch_ - shape_.out_width); }
@@ -52,16 +55,18 @@ class BytePlanes {
   void fill(const MatrixUnit& unit, const int32_t* packed, const Band& band, int8_t* bytes) const;
 
  private:
-  // A phase of the columns: in each row, the cells from `begin` to `end` are pixels of the image, the others padding.
+  // A phase of the columns.
   struct Columns {
     int64_t used;   // cells that taps read
     int64_t first;  // the column of the image that cell 0 is, or would be
-    int64_t begin, end;
+    Span inside;    // in each row, the cells that are pixels of the image; the others are padding
   };
 
   Columns columns_of(const Phase& phase) const;
-  int64_t plane_bytes() const;
-  int64_t block_bytes() const;
+  int64_t phases() const { return static_cast<int64_t>(rows_.size() * columns_.size()); }
+  int64_t plane_bytes(int64_t band_rows) const;
+  int64_t plane_bytes() const { return plane_bytes(band_rows_); }
+  int64_t block_bytes() const { return phases() * plane_bytes(); }
   void fill_row(const MatrixUnit& unit, const int32_t* pixels, const Columns& columns, int64_t cells,
                 int8_t* bytes) const;
 

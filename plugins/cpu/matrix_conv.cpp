@@ -102,7 +102,7 @@ void MatrixConv::run(const ConvShape& shape, const EpilogueKind& kind, const Epi
 
 // With bands for the threads as far as they are large enough, and no larger than a cache.
 BytePlanes MatrixConv::planes(const ConvShape& shape) const {
-  const int64_t whole = BytePlanes(attributes_, weight_shape_, shape, shape.out_height).bytes();
+  const int64_t whole = BytePlanes(attributes_, weight_shape_, shape, 1).bytes_of(shape.out_height);
   const int64_t for_threads = std::clamp<int64_t>(shape.pixels() / kLeastBandPixels, 1, 2 * most_threads());
   const int64_t bands = std::min(shape.out_height, std::max(for_threads, divided_up(whole, kBandBytes)));
   return BytePlanes(attributes_, weight_shape_, shape, divided_up(shape.out_height, bands));

@@ -1,5 +1,4 @@
 #include "cpu/planes.h"
-#include "cpu/sizes.h"
 
 #include <algorithm>
 #include <cstring>
@@ -61,23 +60,22 @@ uint32_t PlaneLayout::group_word(const int32_t* pixel, int64_t group, int64_t wo
 
 // Word `word` of every `phases_`-th pixel of a row from `column` on, `count` of them; zeros outside the row. pixels:
 // the row, or null for one that is padding. Returns which of them are inside.
-PlaneLayout::Columns PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column,
-                                               int64_t count, uint32_t* words) const {
-  const int64_t before = column >= 0 ? 0 : (-column + phases_ - 1) / phases_;
-  const int64_t until = shape_.width <= column ? 0 : (shape_.width - column + phases_ - 1) / phases_;
-  const int64_t end = pixels ? std::min(count, until) : 0, first = std::min(before, end);
-  std::fill(words, words + first, 0u);
-  std::fill(words + end, words + count, 0u);
-  if (first == end) return {first, end};
-  const int32_t* pixel = pixels + (column + first * phases_) * pixel_words_;
+Span PlaneLayout::read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
+                               uint32_t* words) const {
+  const Span inside = pixels ? places_inside(column, phases_, count, shape_.width) : Span{0, 0};
+  std::fill(words, words + inside.begin, 0u);
+  std::fill(words + inside.end, words + count, 0u);
+  if (inside.begin == inside.end) return inside;
+  const int32_t* pixel = pixels + (column + inside.begin * phases_) * pixel_words_;
   const int64_t step = phases_ * pixel_words_;
   if (attributes_.group == 1 && attributes_.levels != Levels::kTernary) {  // the word as it is
     const uint32_t used = used_bits(group_channels_, word);
-    for (int64_t i = first; i < end; ++i, pixel += step) words[i] = static_cast<uint32_t>(pixel[word]) & used;
+    for (int64_t i = inside.begin; i < inside.end; ++i, pixel += step)
+      words[i] = static_cast<uint32_t>(pixel[word]) & used;
   } else {
-    for (int64_t i = first; i < end; ++i, pixel += step) words[i] = group_word(pixel, group, word);
+    for (int64_t i = inside.begin; i < inside.end; ++i, pixel += step) words[i] = group_word(pixel, group, word);
   }
-  return {first, end};
+  return inside;
 }
 
 // The nibbles of one word of one row, a few columns at a time. cells: the row in the first of the planes that they go
@@ -89,10 +87,10 @@ void PlaneLayout::fill_nibbles(const int32_t* pixels, int64_t group, int64_t wor
   for (int64_t phase = 0; phase < phases_; ++phase)
     for (int64_t start = 0; start < phase_width_; start += kSplitWords) {
       const int64_t count = std::min(kSplitWords, phase_width_ - start);
-      const Columns inside =
+      const Span inside =
           read_columns(pixels, group, word, start * phases_ + phase - attributes_.pads[1], count, words);
       uint8_t padding[kSplitWords] = {};
-      std::fill(padding, padding + inside.first, padding_);
+      std::fill(padding, padding + inside.begin, padding_);
       std::fill(padding + inside.end, padding + count, padding_);
       kernels_.split_nibbles({words, padding, count, split});
       for (int64_t nibble = 0; nibble < nibbles; ++nibble)

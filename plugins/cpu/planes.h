@@ -7,6 +7,7 @@
 #include "core/conv_shape.h"
 #include "cpu/kernels.h"
 #include "cpu/prepared_weights.h"
+#include "cpu/sizes.h"
 
 namespace bnn::cpu {
 
@@ -36,11 +37,8 @@ class PlaneLayout {
 
  private:
   void fill_nibbles(const int32_t* pixels, int64_t group, int64_t word, int64_t nibbles, uint8_t* cells) const;
-  struct Columns {
-    int64_t first, end;
-  };
-  Columns read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
-                       uint32_t* words) const;
+  Span read_columns(const int32_t* pixels, int64_t group, int64_t word, int64_t column, int64_t count,
+                    uint32_t* words) const;
   uint32_t group_word(const int32_t* pixel, int64_t group, int64_t word) const;
 
   const ConvAttributes& attributes_;
