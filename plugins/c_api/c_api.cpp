@@ -146,30 +146,36 @@ double multiply_rate(const cpu::MatrixUnit& unit, int runs) {
     void do_piece() override {}
   } nothing;
   constexpr int64_t kRow = 58;  // of a padded image 56 pixels wide
-  constexpr int64_t kCells = 3 * kRow + cpu::kMostTilesTogether * cpu::kTileRows;
+  constexpr int64_t kCells = 3 * kRow + cpu::kProductTiles * cpu::kTileRows;
   PlainRuntime runtime(1);
   const cpu::Scratch activations(runtime, kCells * cpu::kStepChannels);
   const cpu::Scratch weights(runtime, 16 * cpu::kTileBytes);
-  const cpu::Scratch products(runtime, sizeof(int32_t) * cpu::kMostTilesTogether * cpu::kTileProducts);
+  const cpu::Scratch products(runtime, sizeof(int32_t) * cpu::kProductTiles * cpu::kTileProducts);
   std::memset(activations.data(), 1, kCells * cpu::kStepChannels);
   std::memset(weights.data(), 1, 16 * cpu::kTileBytes);
   int64_t offsets[kRateTaps];
   for (int64_t tap = 0; tap < kRateTaps; ++tap) offsets[tap] = (tap / 3 * kRow + tap % 3) * cpu::kStepChannels;
+  cpu::ProductTiles tiles;
+  for (int i = 0; i < cpu::kProductTiles; ++i)
+    tiles.tiles[i] = reinterpret_cast<int32_t*>(products.data()) + i * cpu::kTileProducts;
   const cpu::MultiplyTask task{reinterpret_cast<const int8_t*>(activations.data()),
                                offsets,
                                nullptr,
+                               0,
                                kRateTaps,
                                reinterpret_cast<int8_t*>(weights.data()),
                                16,
                                true,
                                false,
-                               cpu::kMostTilesTogether,
-                               reinterpret_cast<int32_t*>(products.data()),
+                               cpu::kProductTiles,
+                               1,
+                               tiles,
+                               tiles,
                                nothing};
   unit.acquire();
   const double nanoseconds = nanoseconds_of(runs, [&] { unit.multiply(task); });
   unit.release();
-  const int64_t sums = cpu::kMostTilesTogether * cpu::kTileProducts;
+  const int64_t sums = cpu::kProductTiles * cpu::kTileProducts;
   return static_cast<double>(sums * kRateTaps * kRateChannels) * runs / nanoseconds;
 }
 

@@ -47,25 +47,34 @@ struct Avx512Lanes {
     if constexpr (kFew) return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table));
     return _mm512_i32gather_ps(index, table, 4);
   }
-  // 16 pixels of four outputs, a vector for each output. offsets: from `values` to each pixel's.
-  static void turn(const int32_t* values, const int64_t* offsets, __m512i (&outputs)[4]) {
-    const auto load = [&](int pixel) {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + offsets[pixel]));
-    };
-    __m512i fours[4];  // every fourth pixel
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      fours[i] = _mm512_inserti32x4(_mm512_castsi128_si512(load(i)), load(i + 4), 1);
-      fours[i] = _mm512_inserti32x4(fours[i], load(i + 8), 2);
-      fours[i] = _mm512_inserti32x4(fours[i], load(i + 12), 3);
+  // 16 pixels of 16 outputs, a vector for each output. offsets: from `values` to each pixel's.
+  static void turn(const int32_t* values, const int64_t* offsets, __m512i (&outputs)[16]) {
+    __m512i pairs[16], fours[16];  // of pixels
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+      const __m512i even = _mm512_load_si512(values + offsets[i]), odd = _mm512_load_si512(values + offsets[i + 1]);
+      pairs[i] = _mm512_unpacklo_epi32(even, odd);
+      pairs[i + 1] = _mm512_unpackhi_epi32(even, odd);
     }
-    const __m512i low = _mm512_unpacklo_epi32(fours[0], fours[1]), high = _mm512_unpackhi_epi32(fours[0], fours[1]);
-    const __m512i next_low = _mm512_unpacklo_epi32(fours[2], fours[3]);
-    const __m512i next_high = _mm512_unpackhi_epi32(fours[2], fours[3]);
-    outputs[0] = _mm512_unpacklo_epi64(low, next_low);
-    outputs[1] = _mm512_unpackhi_epi64(low, next_low);
-    outputs[2] = _mm512_unpacklo_epi64(high, next_high);
-    outputs[3] = _mm512_unpackhi_epi64(high, next_high);
+    // In fours[4 k + j]: output j of every four, of pixels 4 k to 4 k + 3.
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; ++j) {
+        fours[i + 2 * j] = _mm512_unpacklo_epi64(pairs[i + j], pairs[i + 2 + j]);
+        fours[i + 2 * j + 1] = _mm512_unpackhi_epi64(pairs[i + j], pairs[i + 2 + j]);
+      }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const __m512i a = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0x44);
+      const __m512i b = _mm512_shuffle_i32x4(fours[j], fours[4 + j], 0xee);
+      const __m512i c = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0x44);
+      const __m512i d = _mm512_shuffle_i32x4(fours[8 + j], fours[12 + j], 0xee);
+      outputs[j] = _mm512_shuffle_i32x4(a, c, 0x88);
+      outputs[4 + j] = _mm512_shuffle_i32x4(a, c, 0xdd);
+      outputs[8 + j] = _mm512_shuffle_i32x4(b, d, 0x88);
+      outputs[12 + j] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
   }
   // The values in even and in odd places of two vectors, one behind the other.
   static __m512 evens(__m512 a, __m512 b) {

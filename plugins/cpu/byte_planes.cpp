@@ -53,11 +53,6 @@ BytePlanes::BytePlanes(const ConvAttributes& a, const ConvWeightShape& w, const 
         const int64_t cell = row / a.strides[0] * pitch_ + column / a.strides[1];
         step_offsets_.push_back(block * block_bytes() + plane * plane_bytes() + cell * kStepChannels);
       }
-  product_offsets_.reserve(static_cast<size_t>(band_rows * s.out_width + kTileRows));
-  for (int64_t row = 0; row < band_rows; ++row)
-    for (int64_t column = 0; column < s.out_width; ++column)
-      product_offsets_.push_back((row * pitch_ + column) * kTileOutputs);
-  product_offsets_.insert(product_offsets_.end(), kTileRows, product_offsets_.back());
 }
 
 BytePlanes::Columns BytePlanes::columns_of(const Phase& phase) const {
@@ -101,28 +96,22 @@ void BytePlanes::fill(const MatrixUnit& unit, const int32_t* packed, const Band&
 void BytePlanes::fill_row(const MatrixUnit& unit, const int32_t* pixels, const Columns& columns, int64_t cells,
                           int8_t* bytes) const {
   const int64_t words = words_for(attributes_.channels), pixel_words = planes_of(attributes_.levels) * words;
-  const int64_t begin = pixels ? std::min(columns.inside.begin, cells) : cells;
-  const int64_t end = pixels ? std::min(columns.inside.end, cells) : cells;
-  const int64_t first = columns.first + begin * attributes_.strides[1];
+  SpreadTask task{};
+  task.pixel_stride = attributes_.strides[1] * pixel_words;
+  task.second_plane = words;
+  task.levels = attributes_.levels;
+  task.pad_value = attributes_.pad_value;
+  task.before = pixels ? std::min(columns.inside.begin, cells) : cells;
+  task.pixels = pixels ? std::min(columns.inside.end, cells) - task.before : 0;
+  task.after = cells - task.before - task.pixels;
+  if (task.pixels > 0) pixels += (columns.first + task.before * attributes_.strides[1]) * pixel_words;
   for (int64_t group = 0; group < attributes_.group; ++group)
     for (int64_t block = 0; block < blocks_; ++block) {
       const int64_t channel = block * kStepChannels, word = (group * group_channels_ + channel) / kWordBits;
-      SpreadTask task{};
-      task.pixel_stride = attributes_.strides[1] * pixel_words;
-      task.second_plane = words;
       task.channels = static_cast<int>(std::min<int64_t>(kStepChannels, group_channels_ - channel));
-      task.levels = attributes_.levels;
-      task.pad_value = attributes_.pad_value;
       task.bytes = bytes + group * group_bytes() + block * block_bytes();
-      const auto fill_cells = [&](int64_t how_many, const int32_t* from) {
-        task.words = from;
-        task.pixels = how_many;
-        unit.spread(task);
-        task.bytes += how_many * kStepChannels;
-      };
-      fill_cells(begin, nullptr);
-      if (begin < end) fill_cells(end - begin, pixels + first * pixel_words + word);
-      fill_cells(cells - end, nullptr);
+      task.words = task.pixels > 0 ? pixels + word : nullptr;
+      unit.spread(task);
     }
 }
 

@@ -39,6 +39,9 @@ class BytePlanes {
              int64_t band_rows);
 
   int64_t band_rows() const { return band_rows_; }
+  int64_t out_width() const { return shape_.out_width; }
+  int64_t pitch() const { return pitch_; }
+  int64_t phases() const { return static_cast<int64_t>(rows_.size() * columns_.size()); }
   int64_t bytes() const { return bytes_of(band_rows_); }
   int64_t group_bytes() const { return blocks_ * block_bytes(); }
   // What bands of up to so many rows would take.
@@ -48,8 +51,6 @@ class BytePlanes {
   int64_t position(int64_t pixel) const { return pixel + pixel / shape_.out_width * (pitch_ - shape_.out_width); }
   // How many pixels are at positions before that one.
   int64_t pixels_before(int64_t position) const;
-  // Of each pixel of a band, and a vector beyond the last one: where its products are, behind those of position 0.
-  const int64_t* product_offsets() const { return product_offsets_.data(); }
 
   // packed: all images, [N, H, W, words]; bytes: the band's planes.
   void fill(const MatrixUnit& unit, const int32_t* packed, const Band& band, int8_t* bytes) const;
@@ -63,7 +64,6 @@ class BytePlanes {
   };
 
   Columns columns_of(const Phase& phase) const;
-  int64_t phases() const { return static_cast<int64_t>(rows_.size() * columns_.size()); }
   int64_t plane_bytes(int64_t band_rows) const;
   int64_t plane_bytes() const { return plane_bytes(band_rows_); }
   int64_t block_bytes() const { return phases() * plane_bytes(); }
@@ -79,7 +79,7 @@ class BytePlanes {
   int64_t halo_rows_ = 0;   // that a plane may have beyond as many
   int64_t used_cells_ = 0;  // of the last row of a plane
   int64_t pitch_;
-  std::vector<int64_t> step_offsets_, product_offsets_;
+  std::vector<int64_t> step_offsets_;
 };
 
 }  // namespace bnn::cpu

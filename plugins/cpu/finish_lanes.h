@@ -24,9 +24,9 @@ struct Channel {
   Value* y;
   uint32_t bit;
 
-  // task: says where output 0 is.
-  template <bool kResidual, bool kPRelu, bool kPack, class Task>
-  static Channel read(const EpilogueOperands& e, const Task& t, int64_t o) {
+  // Of output o of the layer, with values at `residual` and `y`.
+  template <bool kPRelu, bool kPack>
+  static Channel read(const EpilogueOperands& e, int64_t o, const Value* residual, Value* y) {
     const Floats none = Lanes::set(0.0f);
     return {Lanes::set(e.scale[o]),
             Lanes::set(e.bias[o]),
@@ -34,9 +34,25 @@ struct Channel {
             kPRelu ? Lanes::set(e.shift[o]) : none,
             kPack ? Lanes::set(e.lower[o]) : none,
             kPack ? Lanes::set(e.upper[o]) : none,
-            kResidual ? static_cast<const Value*>(t.residual) + o * t.plane_stride : nullptr,
-            static_cast<Value*>(t.y) + o * t.plane_stride,
+            residual,
+            y,
             uint32_t{1} << (o % 32)};
+  }
+
+  // From accumulators to values, of the vector from pixel p on; with kPack their bits are added to `words`. `lanes`:
+  // none for a whole vector, else how many of them count.
+  template <bool kResidual, Activation kActivation, bool kPack, class Words, class... Count>
+  __attribute__((always_inline)) void finish(const EpilogueOperands& e, Floats accumulators, int p, Words& words,
+                                             Count... lanes) const {
+    Floats z = Lanes::add(Lanes::multiply(scale, accumulators), bias);
+    if constexpr (kResidual) z = Lanes::add(z, Lanes::load(residual + p, lanes...));
+    if constexpr (kActivation == Activation::kPRelu) {
+      z = Lanes::where_not_negative(z, z, Lanes::multiply(slope, z));
+      z = Lanes::add(z, shift);
+    }
+    if constexpr (kActivation == Activation::kClip) z = Lanes::clip(z, Lanes::set(e.clip_low), Lanes::set(e.clip_high));
+    Lanes::store(y + p, z, lanes...);
+    if constexpr (kPack) words = Lanes::with_bit(words, Lanes::between(lower, z, upper), bit);
   }
 };
 
@@ -89,29 +105,20 @@ void finish_channels(const EpilogueOperands& e, const Task& task, int first) {
   const Source source(t, first);
   Channel<Lanes, Value> channels[kOutputs];
 #pragma GCC unroll 4
-  for (int i = 0; i < kOutputs; ++i)
-    channels[i] = Channel<Lanes, Value>::template read<kResidual, kActivation == Activation::kPRelu, kPack>(
-        e, t, t.first_output + first + i);
-  const auto clip_low = Lanes::set(e.clip_low), clip_high = Lanes::set(e.clip_high);
+  for (int i = 0; i < kOutputs; ++i) {
+    const int64_t o = t.first_output + first + i, at = o * t.plane_stride;
+    channels[i] = Channel<Lanes, Value>::template read<kActivation == Activation::kPRelu, kPack>(
+        e, o, kResidual ? static_cast<const Value*>(t.residual) + at : nullptr, static_cast<Value*>(t.y) + at);
+  }
+  const EpilogueOperands operands = e;
   // `lanes`: none for a whole vector, else how many of them count.
   const auto step = [&](int p, auto... lanes) {
     auto words = Lanes::load(t.words + p);
     typename Source::Floats accumulators[kOutputs];
     source.read(p, accumulators);
 #pragma GCC unroll 4
-    for (int i = 0; i < kOutputs; ++i) {
-      const Channel<Lanes, Value>& c = channels[i];
-      auto z = Lanes::multiply(c.scale, accumulators[i]);
-      z = Lanes::add(z, c.bias);
-      if constexpr (kResidual) z = Lanes::add(z, Lanes::load(c.residual + p, lanes...));
-      if constexpr (kActivation == Activation::kPRelu) {
-        z = Lanes::where_not_negative(z, z, Lanes::multiply(c.slope, z));
-        z = Lanes::add(z, c.shift);
-      }
-      if constexpr (kActivation == Activation::kClip) z = Lanes::clip(z, clip_low, clip_high);
-      Lanes::store(c.y + p, z, lanes...);
-      if constexpr (kPack) words = Lanes::with_bit(words, Lanes::between(c.lower, z, c.upper), c.bit);
-    }
+    for (int i = 0; i < kOutputs; ++i)
+      channels[i].template finish<kResidual, kActivation, kPack>(operands, accumulators[i], p, words, lanes...);
     if constexpr (kPack) Lanes::store(t.words + p, words);
   };
   const int whole = t.pixels / Lanes::kWidth * Lanes::kWidth;

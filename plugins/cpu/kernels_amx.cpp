@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/avx512_lanes.h"
 #include "cpu/finish_products_lanes.h"
@@ -39,11 +40,31 @@ void acquire() {
 // Without it the system would save 8 KiB more whenever it takes the processor away.
 void release() { _tile_release(); }
 
-__mmask64 bits_of(const int32_t* words, int channels) {
-  if (channels <= kWordBits) return static_cast<uint32_t>(*words);
+template <bool kWholeStep>
+__mmask64 bits_of(const int32_t* words) {
+  if constexpr (!kWholeStep) return static_cast<uint32_t>(*words);
   uint64_t bits;
   std::memcpy(&bits, words, sizeof bits);
   return bits;
+}
+
+// kWholeStep: more channels than a word has.
+template <bool kWholeStep, bool kTernary>
+int8_t* spread_pixels(const SpreadTask& t, __m512i lesser, __m512i one, int8_t* bytes) {
+  const int32_t* words = t.words;
+  const int64_t stride = t.pixel_stride, second_plane = t.second_plane;
+  for (int8_t* const end = bytes + t.pixels * kStepChannels; bytes != end; bytes += kStepChannels, words += stride) {
+    __m512i values = _mm512_mask_blend_epi8(bits_of<kWholeStep>(words), lesser, one);
+    if constexpr (kTernary)
+      values = _mm512_mask_sub_epi8(values, bits_of<kWholeStep>(words + second_plane), values, one);
+    _mm512_store_si512(bytes, values);
+  }
+  return bytes;
+}
+
+int8_t* spread_padding(__m512i padding, int64_t pixels, int8_t* bytes) {
+  for (int64_t p = 0; p < pixels; ++p, bytes += kStepChannels) _mm512_store_si512(bytes, padding);
+  return bytes;
 }
 
 void spread(const SpreadTask& t) {
@@ -51,84 +72,110 @@ void spread(const SpreadTask& t) {
   const __m512i one = _mm512_maskz_set1_epi8(used, 1), minus_one = _mm512_maskz_set1_epi8(used, -1);
   const __m512i lesser = t.levels == Levels::kBipolar ? minus_one : _mm512_setzero_si512();
   const __m512i padding = _mm512_maskz_set1_epi8(used, static_cast<char>(t.pad_value));
-  const int32_t* words = t.words;
-  for (int64_t p = 0; p < t.pixels; ++p, words += t.pixel_stride) {
-    __m512i bytes = padding;
-    if (t.words) bytes = _mm512_mask_blend_epi8(bits_of(words, t.channels), lesser, one);
-    if (t.words && t.levels == Levels::kTernary)
-      bytes = _mm512_mask_add_epi8(bytes, bits_of(words + t.second_plane, t.channels), bytes, minus_one);
-    _mm512_store_si512(t.bytes + p * kStepChannels, bytes);
-  }
+  int8_t* bytes = spread_padding(padding, t.before, t.bytes);
+  const bool is_whole = t.channels > kWordBits, is_ternary = t.levels == Levels::kTernary;
+  const auto spread_with = is_ternary ? is_whole ? spread_pixels<true, true> : spread_pixels<false, true>
+                           : is_whole ? spread_pixels<true, false>
+                                      : spread_pixels<false, false>;
+  spread_padding(padding, t.after, spread_with(t, lesser, one, bytes));
 }
 
+template <int kOutputTiles>
 inline __attribute__((always_inline)) void spread_weights(const MultiplyTask& t, int64_t step) {
   if (step >= t.steps) return;
   const __m512i one = _mm512_set1_epi8(1), minus_one = _mm512_set1_epi8(-1);
-  const uint64_t* bits = t.weight_bits + step * kTileRows;
-  int8_t* bytes = t.weights + (step & (t.kept_steps - 1)) * kTileBytes;
-  for (int line = 0; line < 2; ++line)
-    _mm_prefetch(reinterpret_cast<const char*>(bits) + kPrefetchedBytes + line * kStepChannels, _MM_HINT_T0);
+  for (int tile = 0; tile < kOutputTiles; ++tile) {
+    const uint64_t* bits = t.weight_bits + tile * t.second_bits + step * kTileRows;
+    int8_t* bytes = t.weights + (tile * t.kept_steps + (step & (t.kept_steps - 1))) * kTileBytes;
+    for (int line = 0; line < 2; ++line)
+      _mm_prefetch(reinterpret_cast<const char*>(bits) + kPrefetchedBytes + line * kStepChannels, _MM_HINT_T0);
 #pragma GCC unroll 16
-  for (int r = 0; r < kTileRows; ++r)
-    _mm512_store_si512(bytes + r * kStepChannels, _mm512_mask_blend_epi8(bits[r], minus_one, one));
+    for (int r = 0; r < kTileRows; ++r)
+      _mm512_store_si512(bytes + r * kStepChannels, _mm512_mask_blend_epi8(bits[r], minus_one, one));
+  }
   asm volatile("" ::: "memory");  // tile loads do not tell the compiler what they read
 }
 
-template <int kTiles, bool kSpread>
+// Of register i: what it has goes to memory, and what it is to add to comes. A register's number has to be written out.
+#define BNN_STORE_TILE(i, products) \
+  if ((products).tiles[i]) _tile_stored(i, (products).tiles[i], 64)
+#define BNN_BEGIN_TILE(i)                              \
+  if constexpr (is_first) {                            \
+    BNN_STORE_TILE(i, t.earlier);                      \
+    if constexpr (i < kPositionTiles * kOutputTiles) { \
+      if (t.adds)                                      \
+        _tile_loadd(i, t.products.tiles[i], 64);       \
+      else                                             \
+        _tile_zero(i);                                 \
+    }                                                  \
+  }
+
+template <int kPositionTiles, int kOutputTiles, bool kSpread>
 void multiply_tiles(const MultiplyTask& task) {
   const MultiplyTask t = task;
-  if (t.adds) {
-    _tile_loadd(0, t.products, 64);
-    if constexpr (kTiles > 1) _tile_loadd(1, t.products + kTileProducts, 64);
-    if constexpr (kTiles > 2) _tile_loadd(2, t.products + 2 * kTileProducts, 64);
-    if constexpr (kTiles > 3) _tile_loadd(3, t.products + 3 * kTileProducts, 64);
-  } else {
-    _tile_zero(0);
-    if constexpr (kTiles > 1) _tile_zero(1);
-    if constexpr (kTiles > 2) _tile_zero(2);
-    if constexpr (kTiles > 3) _tile_zero(3);
-  }
   if constexpr (kSpread) {
-    spread_weights(t, 0);
-    spread_weights(t, 1);
+    spread_weights<kOutputTiles>(t, 0);
+    spread_weights<kOutputTiles>(t, 1);
   }
-  for (int64_t step = 0; step < t.steps; ++step) {
+  const auto multiply_step = [&](int64_t step, auto is_first) __attribute__((always_inline)) {
     const int8_t* activations = t.activations + t.offsets[step];
-    _tile_loadd(4, t.weights + (step & (t.kept_steps - 1)) * kTileBytes, 64);
+    const int8_t* weights = t.weights + (step & (t.kept_steps - 1)) * kTileBytes;
+    _tile_loadd(4, weights, 64);
     _tile_loadd(5, activations, 64);
+    BNN_BEGIN_TILE(0);
     _tile_dpbssd(0, 5, 4);
-    if constexpr (kTiles > 1) {
-      _tile_loadd(6, activations + kTileBytes, 64);
-      _tile_dpbssd(1, 6, 4);
+    if constexpr (kOutputTiles > 1) {
+      _tile_loadd(6, weights + t.kept_steps * kTileBytes, 64);
+      BNN_BEGIN_TILE(1);
+      _tile_dpbssd(1, 5, 6);
+    } else {
+      if constexpr (kPositionTiles > 1) _tile_loadd(6, activations + kTileBytes, 64);
+      BNN_BEGIN_TILE(1);
+      if constexpr (kPositionTiles > 1) _tile_dpbssd(1, 6, 4);
     }
-    if constexpr (kSpread) spread_weights(t, step + 2);
-    if constexpr (kTiles > 2) {
-      _tile_loadd(7, activations + 2 * kTileBytes, 64);
-      _tile_dpbssd(2, 7, 4);
+    if constexpr (kSpread) spread_weights<kOutputTiles>(t, step + 2);
+    if constexpr (kOutputTiles > 1) {
+      if constexpr (kPositionTiles > 1) _tile_loadd(7, activations + kTileBytes, 64);
+      BNN_BEGIN_TILE(2);
+      if constexpr (kPositionTiles > 1) _tile_dpbssd(2, 7, 4);
+      BNN_BEGIN_TILE(3);
+      if constexpr (kPositionTiles > 1) _tile_dpbssd(3, 7, 6);
+    } else {
+      if constexpr (kPositionTiles > 2) _tile_loadd(7, activations + 2 * kTileBytes, 64);
+      BNN_BEGIN_TILE(2);
+      if constexpr (kPositionTiles > 2) _tile_dpbssd(2, 7, 4);
+      if constexpr (kPositionTiles > 3) _tile_loadd(5, activations + 3 * kTileBytes, 64);
+      BNN_BEGIN_TILE(3);
+      if constexpr (kPositionTiles > 3) _tile_dpbssd(3, 5, 4);
     }
-    if constexpr (kTiles > 3) {
-      _tile_loadd(5, activations + 3 * kTileBytes, 64);
-      _tile_dpbssd(3, 5, 4);
-    }
+  };
+  multiply_step(0, std::true_type{});
+  for (int64_t step = 1; step < t.steps; ++step) {
+    multiply_step(step, std::false_type{});
     if (!t.meanwhile.is_done()) t.meanwhile.next_piece();
   }
-  _tile_stored(0, t.products, 64);
-  if constexpr (kTiles > 1) _tile_stored(1, t.products + kTileProducts, 64);
-  if constexpr (kTiles > 2) _tile_stored(2, t.products + 2 * kTileProducts, 64);
-  if constexpr (kTiles > 3) _tile_stored(3, t.products + 3 * kTileProducts, 64);
 }
 
 template <bool kSpread>
 void multiply_with(const MultiplyTask& t) {
-  if (t.tiles == 1) multiply_tiles<1, kSpread>(t);
-  if (t.tiles == 2) multiply_tiles<2, kSpread>(t);
-  if (t.tiles == 3) multiply_tiles<3, kSpread>(t);
-  if (t.tiles == 4) multiply_tiles<4, kSpread>(t);
+  if (t.output_tiles == 2)
+    return t.position_tiles == 1 ? multiply_tiles<1, 2, kSpread>(t) : multiply_tiles<2, 2, kSpread>(t);
+  if (t.position_tiles == 1) multiply_tiles<1, 1, kSpread>(t);
+  if (t.position_tiles == 2) multiply_tiles<2, 1, kSpread>(t);
+  if (t.position_tiles == 3) multiply_tiles<3, 1, kSpread>(t);
+  if (t.position_tiles == 4) multiply_tiles<4, 1, kSpread>(t);
 }
 
 void multiply(const MultiplyTask& t) { t.are_kept ? multiply_with<false>(t) : multiply_with<true>(t); }
 
-constexpr MatrixUnit kUnit{acquire, release, spread, multiply, finish<Avx512Lanes, FinishProductsTask>};
+void store(const ProductTiles& products) {
+  BNN_STORE_TILE(0, products);
+  BNN_STORE_TILE(1, products);
+  BNN_STORE_TILE(2, products);
+  BNN_STORE_TILE(3, products);
+}
+
+constexpr MatrixUnit kUnit{acquire, release, spread, multiply, store, finish<Avx512Lanes, FinishProductsTask>};
 
 // Whether the system lets this process use tiles: it has to be asked (arch_prctl, Linux 5.16).
 bool may_use_tiles() {

@@ -17,48 +17,56 @@ constexpr double kBytesPerNs = 40, kProductsPerNs = 1500;
 // makes bytes of the band's activations itself: what another one has just written is slow to read.
 class Call {
  public:
-  Call(const ConvShape& shape, const ConvAttributes& attributes, int64_t outputs, const TileWeights& weights,
-       const BytePlanes& planes, const MatrixUnit& unit, const EpilogueKind& kind, const EpilogueOperands& operands,
-       const ConvTensors& tensors)
-      : shape_(shape),
-        weights_(weights),
+  Call(const ConvAttributes& attributes, const TileWeights& weights, const MatrixPlan& whole_band,
+       const MatrixPlan& last_band, const MatrixCall& call)
+      : weights_(weights),
         tiles_(attributes.group * weights.group_tiles()),
-        planes_(planes),
-        call_{shape_, planes_, unit, kind, operands, tensors, outputs},
-        bands_(divided_up(shape.out_height, planes.band_rows())),
-        parts_(std::min(tiles_, divided_up(2 * most_threads(), shape.batch * bands_))) {}
+        whole_band_(whole_band),
+        last_band_(last_band),
+        call_(call),
+        bands_(divided_up(call.shape.out_height, call.planes.band_rows())),
+        parts_(std::min(divided_up(tiles_, whole_band.output_tiles()),
+                        divided_up(2 * most_threads(), call.shape.batch * bands_))) {}
 
   void run(Runtime& runtime) const {
-    const int64_t tasks = shape_.batch * bands_ * parts_, part_bytes = MatrixPart::memory_bytes(call_);
+    const ConvShape& shape = call_.shape;
+    const BytePlanes& planes = call_.planes;
+    const int64_t tasks = shape.batch * bands_ * parts_, part_bytes = MatrixPart::memory_bytes(whole_band_);
     const int slots = static_cast<int>(std::min<int64_t>(tasks, most_threads()));
-    const int64_t slot_bytes = part_bytes + planes_.bytes();
+    const int64_t slot_bytes = part_bytes + planes.bytes();
     const Scratch memory(runtime, static_cast<size_t>(slots * slot_bytes));
     std::vector<int64_t> filled(static_cast<size_t>(slots), -1);  // which band is in a slot
     SlotPool pool(slots);
-    const int64_t products = tiles_ * kTileOutputs * shape_.pixels() * weights_.steps() * kStepChannels;
+    const int64_t products = tiles_ * kTileOutputs * shape.pixels() * weights_.steps() * kStepChannels;
     const double image_time =
-        static_cast<double>(bands_ * planes_.bytes()) / kBytesPerNs + static_cast<double>(products) / kProductsPerNs;
-    runtime.run_tasks(static_cast<size_t>(tasks), static_cast<double>(shape_.batch) * image_time, [&](size_t task) {
+        static_cast<double>(bands_ * planes.bytes()) / kBytesPerNs + static_cast<double>(products) / kProductsPerNs;
+    runtime.run_tasks(static_cast<size_t>(tasks), static_cast<double>(shape.batch) * image_time, [&](size_t task) {
       const int slot = pool.acquire();
       uint8_t* base = memory.data() + slot * slot_bytes;
       auto* activations = reinterpret_cast<int8_t*>(base + part_bytes);
       const int64_t part = static_cast<int64_t>(task) % parts_, index = static_cast<int64_t>(task) / parts_;
-      const int64_t first_row = index % bands_ * planes_.band_rows();
-      const Band band{index / bands_, first_row, std::min(planes_.band_rows(), shape_.out_height - first_row)};
+      const int64_t in_image = index % bands_, first_row = in_image * planes.band_rows();
+      const Band band{index / bands_, first_row, std::min(planes.band_rows(), shape.out_height - first_row)};
       int64_t& found = filled[static_cast<size_t>(slot)];
-      if (found != index) planes_.fill(call_.unit, call_.tensors.packed, band, activations);
+      if (found != index) planes.fill(call_.unit, call_.tensors.packed, band, activations);
       found = index;
-      MatrixPart(call_, weights_, base).run(band, part * tiles_ / parts_, (part + 1) * tiles_ / parts_, activations);
+      MatrixPart(call_, in_image + 1 < bands_ ? whole_band_ : last_band_, weights_, base)
+          .run(band, first_tile(part), first_tile(part + 1), activations);
       pool.release(slot);
     });
   }
 
  private:
-  const ConvShape& shape_;
+  // Of output channels, of a part; tiles that are multiplied together are not parted.
+  int64_t first_tile(int64_t part) const {
+    const int64_t together = whole_band_.output_tiles();
+    return std::min(tiles_, part * divided_up(tiles_, together) / parts_ * together);
+  }
+
   const TileWeights& weights_;
   const int64_t tiles_;  // of output channels, of all groups
-  const BytePlanes& planes_;
-  const MatrixCall call_;
+  const MatrixPlan &whole_band_, &last_band_;
+  const MatrixCall& call_;
   const int64_t bands_, parts_;  // of an image; of a band
 };
 
@@ -68,7 +76,7 @@ int64_t step_cycles(const ConvAttributes& a, const ConvWeightShape& w) {
   const auto phases = phases_of(w.kernel_height, a.dilations[0], a.strides[0]).size() *
                       phases_of(w.kernel_width, a.dilations[1], a.strides[1]).size();
   const int64_t blocks = divided_up(a.channels / a.group, kStepChannels);
-  return static_cast<int64_t>(phases) * blocks * kMostTilesTogether * kTileBytes <= kNearBytes ? 30 : 40;
+  return static_cast<int64_t>(phases) * blocks * kProductTiles * kTileBytes <= kNearBytes ? 30 : 40;
 }
 
 }  // namespace
@@ -95,17 +103,19 @@ MatrixConv::MatrixConv(const MatrixUnit& unit, const ConvAttributes& attributes,
 
 void MatrixConv::run(const ConvShape& shape, const EpilogueKind& kind, const EpilogueOperands& operands,
                      const ConvTensors& tensors, Runtime& runtime) const {
-  const auto planes_of_size = planes_.get(shape, [&] { return planes(shape); });
-  Call(shape, attributes_, weight_shape_.outputs, weights_, *planes_of_size, unit_, kind, operands, tensors)
-      .run(runtime);
+  const auto made = layout_.get(shape, [&] { return layout(shape); });
+  const MatrixCall call{shape, made->planes, unit_, kind, operands, tensors, weight_shape_.outputs};
+  Call(attributes_, weights_, made->whole_band, made->last_band, call).run(runtime);
 }
 
 // With bands for the threads as far as they are large enough, and no larger than a cache.
-BytePlanes MatrixConv::planes(const ConvShape& shape) const {
+MatrixConv::Layout MatrixConv::layout(const ConvShape& shape) const {
   const int64_t whole = BytePlanes(attributes_, weight_shape_, shape, 1).bytes_of(shape.out_height);
   const int64_t for_threads = std::clamp<int64_t>(shape.pixels() / kLeastBandPixels, 1, 2 * most_threads());
   const int64_t bands = std::min(shape.out_height, std::max(for_threads, divided_up(whole, kBandBytes)));
-  return BytePlanes(attributes_, weight_shape_, shape, divided_up(shape.out_height, bands));
+  const BytePlanes planes(attributes_, weight_shape_, shape, divided_up(shape.out_height, bands));
+  const int64_t last = (shape.out_height - 1) % planes.band_rows() + 1;
+  return {planes, MatrixPlan(planes, planes.band_rows(), weights_), MatrixPlan(planes, last, weights_)};
 }
 
 }  // namespace bnn::cpu

@@ -6,6 +6,7 @@
 #include "cpu/byte_planes.h"
 #include "cpu/conv_method.h"
 #include "cpu/for_last_size.h"
+#include "cpu/matrix_plan.h"
 #include "cpu/matrix_unit.h"
 #include "cpu/tile_weights.h"
 
@@ -26,13 +27,19 @@ class MatrixConv : public ConvMethod {
            const ConvTensors& tensors, Runtime& runtime) const override;
 
  private:
-  BytePlanes planes(const ConvShape& shape) const;
+  // What is made for a size of the image.
+  struct Layout {
+    BytePlanes planes;
+    MatrixPlan whole_band, last_band;
+  };
+
+  Layout layout(const ConvShape& shape) const;
 
   const ConvAttributes attributes_;
   const ConvWeightShape weight_shape_;
   const MatrixUnit& unit_;
   const TileWeights weights_;
-  mutable ForLastSize<BytePlanes> planes_;
+  mutable ForLastSize<Layout> layout_;
 };
 
 }  // namespace bnn::cpu

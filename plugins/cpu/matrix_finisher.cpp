@@ -8,25 +8,18 @@
 namespace bnn::cpu {
 
 void MatrixFinisher::do_piece() {
+  if (pixels_left_ == 0 && !has_bits_) {
+    outputs_.first_output += kTileOutputs;
+    outputs_.outputs -= kTileOutputs;
+    products_ += output_stride_;
+    start_tile();
+  }
   if (pixels_left_ == 0) return store_bits();
   call_.unit.finish(call_.kind, call_.operands, task_);
-  next_block();
-}
-
-// The channels behind those of the task; after the last ones the first ones of the pixels behind its own.
-void MatrixFinisher::next_block() {
-  task_.products += kBlockOutputs;
-  task_.first_output += kBlockOutputs;
-  const auto done = static_cast<int>(task_.first_output - outputs_.first_output);
-  task_.outputs = std::min(kBlockOutputs, outputs_.outputs - done);
-  if (task_.outputs > 0) return;
-  const int pixels = task_.pixels;
+  const int64_t pixels = task_.pixels;
   pixels_left_ -= pixels;
-  task_.products = products_;
   task_.offsets += pixels;
   task_.pixels = std::min(kPiecePixels, pixels_left_);
-  task_.outputs = std::min(kBlockOutputs, outputs_.outputs);
-  task_.first_output = outputs_.first_output;
   if (task_.residual) task_.residual = static_cast<const uint8_t*>(task_.residual) + pixels * value_bytes_;
   if (task_.y) task_.y = static_cast<uint8_t*>(task_.y) + pixels * value_bytes_;
   task_.words += pixels;
@@ -46,6 +39,7 @@ void MatrixFinisher::store_bits() {
       std::memcpy(halves + 4 * p * stride, &bits, sizeof bits);
     }
   }
+  has_bits_ = false;
   std::fill(words_, words_ + rounded_up(outputs_.pixels, kTileRows), 0u);
 }
 

@@ -6,6 +6,7 @@
 
 #include "cpu/byte_planes.h"
 #include "cpu/conv_method.h"
+#include "cpu/matrix_plan.h"
 #include "cpu/matrix_unit.h"
 #include "cpu/sizes.h"
 
@@ -26,19 +27,20 @@ struct MatrixCall {
 struct MatrixOutputs {
   int64_t image;
   int64_t first_output;
-  int outputs;  // at most kTileOutputs
+  int64_t outputs;  // of one tile, or more
   int64_t first_pixel;
-  int pixels;  // at most kMostStagePixels
+  int64_t pixels;  // at most kMostStagePixels
 };
 
-constexpr int kMostStagePixels = 208;
-constexpr int kPiecePixels = 64;  // of kBlockOutputs outputs: some 300 instructions
+constexpr int64_t kPiecePixels = 16;  // of kTileOutputs outputs: some 200 instructions
 
 class MatrixFinisher : public Meanwhile {
  public:
-  explicit MatrixFinisher(const MatrixCall& call) : call_(call), value_bytes_(value_bytes(call.kind.float16)) {}
+  MatrixFinisher(const MatrixCall& call, const MatrixPlan& plan)
+      : call_(call), output_stride_(plan.output_stride()), value_bytes_(value_bytes(call.kind.float16)) {}
 
-  // offsets: from `products` to those of each pixel, which stay as they are until all is done.
+  // products: of the first tile of outputs; offsets: from there to those of each pixel. They stay as they are until all
+  // is done.
   void start(const MatrixOutputs& outputs, const int32_t* products, const int64_t* offsets);
 
   void finish_all() {
@@ -47,15 +49,17 @@ class MatrixFinisher : public Meanwhile {
 
  private:
   void do_piece() override;
-  void next_block();
+  void start_tile();
   void store_bits();
 
   const MatrixCall& call_;
-  const int64_t value_bytes_;
-  MatrixOutputs outputs_{};
+  const int64_t output_stride_, value_bytes_;
+  MatrixOutputs outputs_{};  // from the current tile on
   const int32_t* products_ = nullptr;
+  const int64_t* offsets_ = nullptr;
   FinishProductsTask task_{};  // of the next piece
-  int pixels_left_ = 0;        // from that one on
+  int64_t pixels_left_ = 0;    // of the tile, from that one on
+  bool has_bits_ = false;      // of the tile, that are not stored
   alignas(64) uint32_t words_[kMostStagePixels]{};
 };
 
@@ -64,20 +68,27 @@ class MatrixFinisher : public Meanwhile {
 inline void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* products, const int64_t* offsets) {
   outputs_ = outputs;
   products_ = products;
-  pixels_left_ = outputs.pixels;
-  const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs.image,
-                                    outputs.first_pixel, outputs.pixels);
-  task_ = {products,
-           offsets,
+  offsets_ = offsets;
+  const int64_t of_tile = divided_up(outputs.pixels, kPiecePixels) + call_.kind.packed_output;
+  pieces_ = static_cast<int>(divided_up(outputs.outputs, kTileOutputs) * of_tile);
+  start_tile();
+}
+
+inline void MatrixFinisher::start_tile() {
+  pixels_left_ = outputs_.pixels;
+  has_bits_ = call_.kind.packed_output;
+  const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs_.image,
+                                    outputs_.first_pixel, static_cast<int>(outputs_.pixels));
+  const int64_t plane = outputs_.first_output * at.plane_stride * value_bytes_;
+  task_ = {products_,
+           offsets_,
            std::min(kPiecePixels, pixels_left_),
-           std::min(kBlockOutputs, outputs.outputs),
-           outputs.first_output,
-           at.residual,
-           at.y,
+           std::min<int64_t>(kTileOutputs, outputs_.outputs),
+           outputs_.first_output,
+           at.residual ? static_cast<const uint8_t*>(at.residual) + plane : nullptr,
+           at.y ? static_cast<uint8_t*>(at.y) + plane : nullptr,
            at.plane_stride,
            words_};
-  const auto blocks = static_cast<int>(divided_up(outputs.outputs, kBlockOutputs));
-  pieces_ = blocks * static_cast<int>(divided_up(outputs.pixels, kPiecePixels)) + call_.kind.packed_output;
 }
 
 }  // namespace bnn::cpu

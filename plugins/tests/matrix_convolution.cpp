@@ -19,36 +19,57 @@ using namespace cpu;
 void nothing() {}
 
 void spread(const SpreadTask& t) {
-  for (int64_t p = 0; p < t.pixels; ++p)
+  for (int64_t cell = 0; cell < t.before + t.pixels + t.after; ++cell)
     for (int c = 0; c < kStepChannels; ++c) {
-      const int32_t* words = t.words ? t.words + p * t.pixel_stride : nullptr;
-      int value = words ? bit_of(words, c % t.channels) : t.pad_value;
-      if (words && t.levels == Levels::kBipolar) value = 2 * value - 1;
-      if (words && t.levels == Levels::kTernary) value -= bit_of(words + t.second_plane, c % t.channels);
-      t.bytes[p * kStepChannels + c] = static_cast<int8_t>(c < t.channels ? value : 0);
+      const int64_t pixel = cell - t.before;
+      int value = t.pad_value;
+      if (pixel >= 0 && pixel < t.pixels) {
+        const int32_t* words = t.words + pixel * t.pixel_stride;
+        value = bit_of(words, c % t.channels);
+        if (t.levels == Levels::kBipolar) value = 2 * value - 1;
+        if (t.levels == Levels::kTernary) value -= bit_of(words + t.second_plane, c % t.channels);
+      }
+      t.bytes[cell * kStepChannels + c] = static_cast<int8_t>(c < t.channels ? value : 0);
     }
+}
+
+thread_local int32_t registers[kProductTiles][kTileProducts];
+
+// At the last moment, so that products which are read before are found.
+void store(const ProductTiles& products) {
+  for (int i = 0; i < kProductTiles; ++i)
+    if (products.tiles[i]) std::memcpy(products.tiles[i], registers[i], sizeof registers[i]);
 }
 
 // Reads weights only where they are kept, so that ones that should not have been are found.
 void multiply(const MultiplyTask& t) {
-  if (!t.adds) std::memset(t.products, 0, static_cast<size_t>(t.tiles) * kTileProducts * sizeof *t.products);
+  store(t.earlier);
+  std::memset(registers, 0, sizeof registers);
+  for (int i = 0; i < t.position_tiles * t.output_tiles; ++i)
+    if (t.adds) std::memcpy(registers[i], t.products.tiles[i], sizeof registers[i]);
   for (int64_t step = 0; step < t.steps; ++step) {
-    int8_t* weights = t.weights + step % t.kept_steps * kTileBytes;
-    for (int i = 0; i < kTileBytes && !t.are_kept; ++i)
-      weights[i] = t.weight_bits[step * kTileRows + i / kStepChannels] >> i % kStepChannels & 1 ? 1 : -1;
-    for (int position = 0; position < t.tiles * kTileRows; ++position)
-      for (int o = 0; o < kTileOutputs; ++o)
-        for (int c = 0; c < kStepChannels; ++c)
-          t.products[position * kTileOutputs + o] += t.activations[t.offsets[step] + position * kStepChannels + c] *
-                                                     weights[c / 4 * kStepChannels + 4 * o + c % 4];
-    if (!t.meanwhile.is_done()) t.meanwhile.next_piece();
+    for (int tile = 0; tile < t.output_tiles; ++tile) {
+      int8_t* weights = t.weights + (tile * t.kept_steps + step % t.kept_steps) * kTileBytes;
+      const uint64_t* bits = t.weight_bits + tile * t.second_bits + step * kTileRows;
+      for (int i = 0; i < kTileBytes && !t.are_kept; ++i)
+        weights[i] = bits[i / kStepChannels] >> i % kStepChannels & 1 ? 1 : -1;
+      for (int position = 0; position < t.position_tiles * kTileRows; ++position) {
+        int32_t* products =
+            registers[position / kTileRows * t.output_tiles + tile] + position % kTileRows * kTileOutputs;
+        for (int o = 0; o < kTileOutputs; ++o)
+          for (int c = 0; c < kStepChannels; ++c)
+            products[o] += t.activations[t.offsets[step] + position * kStepChannels + c] *
+                           weights[c / 4 * kStepChannels + 4 * o + c % 4];
+      }
+    }
+    if (step > 0 && !t.meanwhile.is_done()) t.meanwhile.next_piece();
   }
 }
 
 void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishProductsTask& t) {
   for (int p = 0; p < t.pixels; ++p)
     for (int i = 0; i < t.outputs; ++i) {
-      const int64_t o = t.first_output + i, at = o * t.plane_stride + p;
+      const int64_t o = t.first_output + i, at = i * t.plane_stride + p;
       const int32_t accumulator = t.products[t.offsets[p] + i];
       float z = 0.0f;
       if (kind.float_output) {
@@ -59,7 +80,7 @@ void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishPro
     }
 }
 
-constexpr MatrixUnit kPlainUnit{nothing, nothing, spread, multiply, finish};
+constexpr MatrixUnit kPlainUnit{nothing, nothing, spread, multiply, store, finish};
 
 Result run(const MatrixUnit& unit, Convolution& conv, Result result) {
   bnn_conv2d_call& c = conv.call;
@@ -123,6 +144,7 @@ void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
   convolutions.push_back(network_layer(random, 300, 40, 14, 1));
   convolutions.push_back(network_layer(random, 512, 16, 7, 1));
   convolutions.push_back(network_layer(random, 64, 20, 113, 2));  // the same, of four planes
+  convolutions.push_back(network_layer(random, 64, 40, 57, 2));   // a pair of tiles of outputs, and half of one alone
   convolutions.push_back(network_layer(random, 300, 40, 14, 2));
   convolutions.push_back(network_layer(random, 70, 16, 50, 3));
   convolutions.push_back(large_window(random, 3));
