@@ -35,6 +35,17 @@ struct Avx512Lanes {
   static void store(Half* p, __m512 z, int lanes) {
     _mm256_mask_storeu_epi16(p, first(lanes), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
   }
+  static constexpr bool kStoresApart = true;
+  static bool can_store_apart(int64_t stride) { return stride == 1 || stride == 2 || stride == 4; }
+  // One word at p, the next one at p + stride.
+  static void store_apart(int32_t* p, __m512i words, int64_t stride) {
+    if (stride == 1) return _mm512_storeu_si512(p, words);
+    const auto places = static_cast<__mmask16>(stride == 2 ? 0x5555 : 0x1111);
+    for (int64_t i = 0; i < stride; ++i) {
+      _mm512_mask_storeu_epi32(p + i * kWidth, places, _mm512_maskz_expand_epi32(places, words));
+      words = stride == 2 ? _mm512_shuffle_i64x2(words, words, 0xee) : _mm512_shuffle_i64x2(words, words, 0x39);
+    }
+  }
   static __m512i set(int32_t value) { return _mm512_set1_epi32(value); }
   static __m512 set(float value) { return _mm512_set1_ps(value); }
   template <bool kFew>

@@ -28,6 +28,7 @@ namespace bnn::cpu {
 namespace {
 
 struct Avx2Lanes {
+  static constexpr bool kStoresApart = false;
   static constexpr int kWidth = 8;
   using Count = uint16_t;
   static constexpr int64_t kFewClasses = 8;

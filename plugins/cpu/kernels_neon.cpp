@@ -14,6 +14,7 @@ namespace bnn::cpu {
 namespace {
 
 struct NeonLanes {
+  static constexpr bool kStoresApart = false;
   static constexpr int kWidth = 4;
   using Count = int32_t;
   static constexpr int64_t kFewClasses = INT64_MAX;  // all the same

@@ -10,6 +10,7 @@ namespace bnn::cpu {
 namespace {
 
 struct ScalarLanes {
+  static constexpr bool kStoresApart = false;
   static constexpr int kWidth = 1;
   using Count = int32_t;
   static constexpr int64_t kFewClasses = INT64_MAX;  // all the same

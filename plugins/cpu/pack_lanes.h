@@ -1,5 +1,6 @@
 // Packing real values to bits, once for every vector instruction set: `Lanes` wraps its vectors, as in
-// `finish_lanes.h`, and has `holds<kCompare>(x, lower, upper)` besides. A lane is a pixel.
+// `finish_lanes.h`, and has `holds<kCompare>(x, lower, upper)` besides, and with kStoresApart what stores words apart.
+// A lane is a pixel.
 //
 // Included by files that are compiled for different instruction sets, each with a Lanes type of its own in an unnamed
 // namespace: no function in here is shared between them.
@@ -31,6 +32,14 @@ void pack_vectors(const PackTask& t, int64_t first, Count... lanes) {
       if (kVectors > 1) __builtin_prefetch(x + (2 * kVectors + v) * Lanes::kWidth);
       const auto is_set = Lanes::template holds<kCompare>(Lanes::load(x + v * Lanes::kWidth, lanes...), lower, upper);
       words[v] = Lanes::with_bit(words[v], is_set, uint32_t{1} << c);
+    }
+  }
+  if constexpr (Lanes::kStoresApart && sizeof...(lanes) == 0) {
+    if (Lanes::can_store_apart(t.word_stride)) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v)
+        Lanes::store_apart(t.words + (first + v * Lanes::kWidth) * t.word_stride, words[v], t.word_stride);
+      return;
     }
   }
 #pragma GCC unroll 8
