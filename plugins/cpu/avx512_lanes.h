@@ -36,18 +36,44 @@ struct Avx512Lanes {
     _mm256_mask_storeu_epi16(p, first(lanes), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
   }
   static constexpr bool kStoresApart = true;
-  static bool can_store_apart(int64_t stride) { return stride == 1 || stride == 2 || stride == 4; }
+  static bool can_store_apart(int64_t stride) { return stride == 1 || stride == 2 || stride == 4 || stride == 8; }
   // One word at p, the next one at p + stride.
   static void store_apart(int32_t* p, __m512i words, int64_t stride) {
-    if (stride == 1) return _mm512_storeu_si512(p, words);
-    const auto places = static_cast<__mmask16>(stride == 2 ? 0x5555 : 0x1111);
+    each_apart(words, stride, [p](int64_t i, __mmask16 places, __m512i apart) {
+      _mm512_mask_storeu_epi32(p + i * kWidth, places, apart);
+    });
+  }
+  // The lower half of one word at p, of the next one `stride` words behind it.
+  static void store_halves_apart(uint8_t* p, __m512i words, int64_t stride) {
+    each_apart(words, stride, [p](int64_t i, __mmask16 places, __m512i apart) {
+      const __mmask32 halves = _mm512_movepi16_mask(_mm512_maskz_set1_epi32(places, 0x8000));
+      _mm512_mask_storeu_epi16(p + i * 64, halves, apart);
+    });
+  }
+  // Calls store(i, places, apart) for each vector i that words `stride` apart take, with the next of them in their
+  // places.
+  template <class Store>
+  static void each_apart(__m512i words, int64_t stride, const Store& store) {
+    const auto places = static_cast<__mmask16>(stride == 1   ? 0xffff
+                                               : stride == 2 ? 0x5555
+                                               : stride == 4 ? 0x1111
+                                                             : 0x0101);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i next = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(kWidth / stride)));
     for (int64_t i = 0; i < stride; ++i) {
-      _mm512_mask_storeu_epi32(p + i * kWidth, places, _mm512_maskz_expand_epi32(places, words));
-      words = stride == 2 ? _mm512_shuffle_i64x2(words, words, 0xee) : _mm512_shuffle_i64x2(words, words, 0x39);
+      store(i, places, _mm512_maskz_expand_epi32(places, words));
+      words = _mm512_permutexvar_epi32(next, words);
     }
   }
+  // The first `lanes` values, and `others` behind them.
+  static __m512i load(const int32_t* p, int lanes, int32_t others) {
+    return _mm512_mask_loadu_epi32(_mm512_set1_epi32(others), first(lanes), p);
+  }
+  static uint32_t bits_of(__mmask16 mask) { return mask; }
   static __m512i set(int32_t value) { return _mm512_set1_epi32(value); }
   static __m512 set(float value) { return _mm512_set1_ps(value); }
+  // Spread as it is loaded, which needs none of the ports for vectors.
+  static __m512 spread(const float* p) { return _mm512_broadcastss_ps(_mm_load_ss(p)); }
   template <bool kFew>
   static __m512i look_up(const int32_t* table, __m512i index) {
     if constexpr (kFew) return _mm512_permutexvar_epi32(index, _mm512_loadu_si512(table));
@@ -135,6 +161,11 @@ struct Avx512Lanes {
     if constexpr (kCompare == Compare::kGreater) return _mm512_cmp_ps_mask(x, lower, _CMP_GT_OQ);
     if constexpr (kCompare == Compare::kNotGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_NGE_UQ);
     return between(lower, x, upper);
+  }
+  // bits: of one word
+  static __m512i with_bits(__m512i words, __mmask16 is_set, const uint32_t* bits) {
+    return _mm512_mask_or_epi32(words, is_set, words,
+                                _mm512_castps_si512(spread(reinterpret_cast<const float*>(bits))));
   }
   static __m512i with_bit(__m512i words, __mmask16 is_set, uint32_t bit) {
     return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(bit)));

@@ -22,28 +22,26 @@ struct Channel {
   Floats scale, bias, slope, shift, lower, upper;
   const Value* residual;
   Value* y;
-  uint32_t bit;
 
   // Of output o of the layer, with values at `residual` and `y`.
   template <bool kPRelu, bool kPack>
   static Channel read(const EpilogueOperands& e, int64_t o, const Value* residual, Value* y) {
     const Floats none = Lanes::set(0.0f);
-    return {Lanes::set(e.scale[o]),
-            Lanes::set(e.bias[o]),
-            kPRelu ? Lanes::set(e.slope[o]) : none,
-            kPRelu ? Lanes::set(e.shift[o]) : none,
-            kPack ? Lanes::set(e.lower[o]) : none,
-            kPack ? Lanes::set(e.upper[o]) : none,
+    return {Lanes::spread(e.scale + o),
+            Lanes::spread(e.bias + o),
+            kPRelu ? Lanes::spread(e.slope + o) : none,
+            kPRelu ? Lanes::spread(e.shift + o) : none,
+            kPack ? Lanes::spread(e.lower + o) : none,
+            kPack ? Lanes::spread(e.upper + o) : none,
             residual,
-            y,
-            uint32_t{1} << (o % 32)};
+            y};
   }
 
-  // From accumulators to values, of the vector from pixel p on; with kPack their bits are added to `words`. `lanes`:
-  // none for a whole vector, else how many of them count.
-  template <bool kResidual, Activation kActivation, bool kPack, class Words, class... Count>
-  __attribute__((always_inline)) void finish(const EpilogueOperands& e, Floats accumulators, int p, Words& words,
-                                             Count... lanes) const {
+  // From accumulators to values, of the vector from pixel p on, which are stored. `lanes`: none for a whole vector,
+  // else how many of them count.
+  template <bool kResidual, Activation kActivation, class... Count>
+  __attribute__((always_inline)) Floats finish(const EpilogueOperands& e, Floats accumulators, int p,
+                                               Count... lanes) const {
     Floats z = Lanes::add(Lanes::multiply(scale, accumulators), bias);
     if constexpr (kResidual) z = Lanes::add(z, Lanes::load(residual + p, lanes...));
     if constexpr (kActivation == Activation::kPRelu) {
@@ -52,7 +50,7 @@ struct Channel {
     }
     if constexpr (kActivation == Activation::kClip) z = Lanes::clip(z, Lanes::set(e.clip_low), Lanes::set(e.clip_high));
     Lanes::store(y + p, z, lanes...);
-    if constexpr (kPack) words = Lanes::with_bit(words, Lanes::between(lower, z, upper), bit);
+    return z;
   }
 };
 
@@ -104,11 +102,13 @@ void finish_channels(const EpilogueOperands& e, const Task& task, int first) {
   const Task t = task;  // a copy that no store can change
   const Source source(t, first);
   Channel<Lanes, Value> channels[kOutputs];
+  uint32_t bits[kOutputs];
 #pragma GCC unroll 4
   for (int i = 0; i < kOutputs; ++i) {
     const int64_t o = t.first_output + first + i, at = o * t.plane_stride;
     channels[i] = Channel<Lanes, Value>::template read<kActivation == Activation::kPRelu, kPack>(
         e, o, kResidual ? static_cast<const Value*>(t.residual) + at : nullptr, static_cast<Value*>(t.y) + at);
+    bits[i] = uint32_t{1} << (o % 32);
   }
   const EpilogueOperands operands = e;
   // `lanes`: none for a whole vector, else how many of them count.
@@ -117,8 +117,11 @@ void finish_channels(const EpilogueOperands& e, const Task& task, int first) {
     typename Source::Floats accumulators[kOutputs];
     source.read(p, accumulators);
 #pragma GCC unroll 4
-    for (int i = 0; i < kOutputs; ++i)
-      channels[i].template finish<kResidual, kActivation, kPack>(operands, accumulators[i], p, words, lanes...);
+    for (int i = 0; i < kOutputs; ++i) {
+      const Channel<Lanes, Value>& c = channels[i];
+      const auto z = c.template finish<kResidual, kActivation>(operands, accumulators[i], p, lanes...);
+      if constexpr (kPack) words = Lanes::with_bit(words, Lanes::between(c.lower, z, c.upper), bits[i]);
+    }
     if constexpr (kPack) Lanes::store(t.words + p, words);
   };
   const int whole = t.pixels / Lanes::kWidth * Lanes::kWidth;

@@ -64,6 +64,7 @@ struct Avx2Lanes {
   }
   static __m256i set(int32_t value) { return _mm256_set1_epi32(value); }
   static __m256 set(float value) { return _mm256_set1_ps(value); }
+  static __m256 spread(const float* p) { return _mm256_broadcast_ss(p); }
   template <bool kFew>
   static __m256i look_up(const int32_t* row, __m256i classes) {
     if constexpr (!kFew) return _mm256_i32gather_epi32(row, classes, 4);

@@ -54,6 +54,7 @@ struct NeonLanes {
   }
   static int32x4_t set(int32_t value) { return vdupq_n_s32(value); }
   static float32x4_t set(float value) { return vdupq_n_f32(value); }
+  static float32x4_t spread(const float* p) { return vld1q_dup_f32(p); }
   template <bool>
   static int32x4_t look_up(const int32_t* table, int32x4_t index) {
     const int32_t row[kWidth] = {table[vgetq_lane_s32(index, 0)], table[vgetq_lane_s32(index, 1)],

@@ -30,6 +30,7 @@ struct ScalarLanes {
   static void store(Half* p, float z, int) { *p = to_half(z); }
   static int32_t set(int32_t value) { return value; }
   static float set(float value) { return value; }
+  static float spread(const float* p) { return *p; }
   template <bool>
   static int32_t look_up(const int32_t* table, int32_t index) {
     return table[index];

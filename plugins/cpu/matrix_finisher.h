@@ -29,11 +29,10 @@ struct MatrixOutputs {
   int64_t first_output;
   int64_t outputs;  // of one tile, or more
   int64_t first_pixel;
-  int64_t pixels;  // at most kMostStagePixels
+  int64_t pixels;
 };
 
-constexpr int64_t kPiecePixels = 16;  // of kTileOutputs outputs: some 200 instructions
-
+// A piece is kTileRows pixels of kTileOutputs outputs: some 200 instructions.
 class MatrixFinisher : public Meanwhile {
  public:
   MatrixFinisher(const MatrixCall& call, const MatrixPlan& plan)
@@ -50,7 +49,6 @@ class MatrixFinisher : public Meanwhile {
  private:
   void do_piece() override;
   void start_tile();
-  void store_bits();
 
   const MatrixCall& call_;
   const int64_t output_stride_, value_bytes_;
@@ -59,8 +57,6 @@ class MatrixFinisher : public Meanwhile {
   const int64_t* offsets_ = nullptr;
   FinishProductsTask task_{};  // of the next piece
   int64_t pixels_left_ = 0;    // of the tile, from that one on
-  bool has_bits_ = false;      // of the tile, that are not stored
-  alignas(64) uint32_t words_[kMostStagePixels]{};
 };
 
 // In the header, to be inlined: its argument would be stored in small pieces and read back in larger ones, and such a
@@ -69,26 +65,30 @@ inline void MatrixFinisher::start(const MatrixOutputs& outputs, const int32_t* p
   outputs_ = outputs;
   products_ = products;
   offsets_ = offsets;
-  const int64_t of_tile = divided_up(outputs.pixels, kPiecePixels) + call_.kind.packed_output;
-  pieces_ = static_cast<int>(divided_up(outputs.outputs, kTileOutputs) * of_tile);
+  pieces_ = static_cast<int>(divided_up(outputs.outputs, kTileOutputs) * divided_up(outputs.pixels, kTileRows));
   start_tile();
 }
 
 inline void MatrixFinisher::start_tile() {
   pixels_left_ = outputs_.pixels;
-  has_bits_ = call_.kind.packed_output;
   const FinishTask at = finish_task(call_.tensors, call_.kind, call_.shape, call_.outputs, outputs_.image,
                                     outputs_.first_pixel, static_cast<int>(outputs_.pixels));
+  const int64_t bit_stride = words_for(call_.outputs), half = outputs_.first_output / kTileOutputs;
+  const bool is_whole_word = half % 2 == 0 && outputs_.first_output + kTileOutputs >= call_.outputs;
+  const int64_t first_pixel = outputs_.image * call_.shape.pixels() + outputs_.first_pixel;
   const int64_t plane = outputs_.first_output * at.plane_stride * value_bytes_;
   task_ = {products_,
            offsets_,
-           std::min(kPiecePixels, pixels_left_),
+           std::min<int64_t>(kTileRows, pixels_left_),
            std::min<int64_t>(kTileOutputs, outputs_.outputs),
            outputs_.first_output,
            at.residual ? static_cast<const uint8_t*>(at.residual) + plane : nullptr,
            at.y ? static_cast<uint8_t*>(at.y) + plane : nullptr,
            at.plane_stride,
-           words_};
+           call_.tensors.bits ? reinterpret_cast<uint8_t*>(call_.tensors.bits + first_pixel * bit_stride) + 2 * half
+                              : nullptr,
+           bit_stride,
+           is_whole_word ? 4 : 2};
 }
 
 }  // namespace bnn::cpu

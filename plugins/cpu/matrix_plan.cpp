@@ -14,8 +14,6 @@ constexpr int64_t kKeptSteps = 32;    // the power of two
 constexpr int64_t kPassingSteps = 8;  // where each is used once
 constexpr int64_t kLargeStageTiles = 12;
 
-static_assert(kLargeStageTiles * kTileRows + kTileRows - 1 <= kMostStagePixels);
-
 // How many tiles of positions a stage may leave to the next one: up to kTileRows - 1 pixels, and what lies between
 // their rows.
 int64_t most_left(const BytePlanes& planes) {

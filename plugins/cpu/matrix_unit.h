@@ -19,8 +19,7 @@ constexpr int kTileOutputs = 16;   // output channels
 constexpr int kStepChannels = 64;  // and bytes of a row
 constexpr int64_t kTileBytes = kTileRows * kStepChannels;
 constexpr int kTileProducts = kTileRows * kTileOutputs;
-constexpr int kMostStagePixels = 208;  // that are finished together
-constexpr int kProductTiles = 4;       // that a unit has registers for
+constexpr int kProductTiles = 4;  // that a unit has registers for
 
 // Bits of neighbouring pixels, of at most kStepChannels channels, as bytes, between padding:
 // words -> bytes: [before + pixels + after, kStepChannels].
@@ -94,7 +93,10 @@ struct FinishProductsTask {
   const void* residual;  // of the first pixel and output; null for none
   void* y;               // the same; null for none
   int64_t plane_stride;  // from one output channel to the next, in values
-  uint32_t* words;       // packed outputs: bit o % 32 is set where it is 1
+  // Packed outputs, of the first pixel: the half of a word that these outputs are in, from one pixel to the next one
+  // bit_stride words; null for none. bit_bytes: that are written, 2 or, where the other half has no outputs, 4.
+  uint8_t* bits;
+  int64_t bit_stride, bit_bytes;
 };
 
 struct MatrixUnit {

@@ -73,8 +73,8 @@ void check_pack(Random& random, std::vector<Tally>& tallies) {
   bnn_pack_call call{};
   call.kind = random.between(BNN_PACK_BIPOLAR, BNN_PACK_INTERVAL);
   call.batch = random.between(1, 2);
-  call.channels = random.between(1, 70);
-  call.pixels = random.between(1, 40);
+  call.channels = random.between(1, random.chance(50) ? 70 : 300);
+  call.pixels = random.between(1, 150);
   call.float16 = random.between(0, 1);
   const bool ternary = call.kind == BNN_PACK_TERNARY;
   call.lower_count = random.chance(50) ? 1 : call.channels;

@@ -67,7 +67,8 @@ void multiply(const MultiplyTask& t) {
 }
 
 void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishProductsTask& t) {
-  for (int p = 0; p < t.pixels; ++p)
+  for (int p = 0; p < t.pixels; ++p) {
+    uint32_t bits = 0;
     for (int i = 0; i < t.outputs; ++i) {
       const int64_t o = t.first_output + i, at = i * t.plane_stride + p;
       const int32_t accumulator = t.products[t.offsets[p] + i];
@@ -76,8 +77,10 @@ void finish(const EpilogueKind& kind, const EpilogueOperands& e, const FinishPro
         z = finish_value(kind, e, o, accumulator, kind.residual ? load_value(t.residual, at, kind.float16) : 0.0f);
         store_value(t.y, at, kind.float16, z);
       }
-      if (kind.packed_output && finish_bit(kind, e, o, accumulator, z)) t.words[p] |= uint32_t{1} << o % kWordBits;
+      if (kind.packed_output && finish_bit(kind, e, o, accumulator, z)) bits |= uint32_t{1} << i;
     }
+    if (t.bits) std::memcpy(t.bits + p * t.bit_stride * 4, &bits, static_cast<size_t>(t.bit_bytes));
+  }
 }
 
 constexpr MatrixUnit kPlainUnit{nothing, nothing, spread, multiply, store, finish};
@@ -135,6 +138,16 @@ Convolution large_window(Random& random, int64_t size) {
   return large;
 }
 
+// With packed outputs, which a unit may store in another way for each number of words.
+Convolution with_bits(Random& random, int64_t outputs, int64_t stride, bool of_integers) {
+  Convolution conv = network_layer(random, 64, outputs, 11, stride);
+  Convolution packed;
+  packed.call = conv.call, packed.out_height = conv.out_height, packed.out_width = conv.out_width;
+  packed.fill(random, of_integers ? 0 : 3);
+  if (!of_integers) packed.lower = random.floats(outputs), packed.upper = random.floats(outputs);
+  return packed;
+}
+
 }  // namespace
 
 void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
@@ -149,6 +162,9 @@ void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
   convolutions.push_back(network_layer(random, 70, 16, 50, 3));
   convolutions.push_back(large_window(random, 3));
   convolutions.push_back(large_window(random, 17));
+  for (const int64_t outputs : {10, 32, 48, 64, 96, 100, 128, 250, 256, 290})
+    for (const bool of_integers : {false, true})
+      for (const int64_t stride : {1, 2}) convolutions.push_back(with_bits(random, outputs, stride, of_integers));
   const std::vector<const char*> sets = supported_kernels();
   for (Convolution& conv : convolutions) {
     const Result expected = conv.run("reference", 1);

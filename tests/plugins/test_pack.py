@@ -35,7 +35,8 @@ def run_pack(
     return found
 
 
-shapes = st.tuples(st.integers(1, 2), st.integers(1, 70), st.integers(1, 40))
+# Up to the words of a pixel, and the pixels, that are packed together and stored each in its own way.
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 70) | st.sampled_from((128, 200, 256)), st.integers(1, 150))
 seeds = st.integers(0, 2**32 - 1)
 
 
