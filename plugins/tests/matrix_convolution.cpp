@@ -118,7 +118,7 @@ Convolution random_possible(Random& random) {
   int64_t outputs = c.weight_dims[0];
   if (c.group > 1) {
     c.channels = c.group * kWordBits * random.between(1, 3);
-    outputs = c.group * kTileOutputs * random.between(1, 2);
+    outputs = c.group * kTileOutputs * random.between(1, 3);
   }
   conv.fit(c.packed_dims[0], size[0], size[1], outputs, c.weight_dims[1], c.weight_dims[2]);
   Convolution filled;
@@ -127,13 +127,13 @@ Convolution random_possible(Random& random) {
   return filled;
 }
 
-// Many channels of a large window, so that not all weights are kept, on an image of one tile and on a larger one.
-Convolution large_window(Random& random, int64_t size) {
-  Convolution conv = network_layer(random, 100, 20, size, 1);
+// A large window.
+Convolution large_window(Random& random, int64_t channels, int64_t size, int64_t kernel_height, int64_t kernel_width) {
+  Convolution conv = network_layer(random, channels, 40, size, 1);
   Convolution large;
   large.call = conv.call;
   for (int64_t& pad : large.call.pads) pad = 3;
-  large.fit(2, size, size, 20, 7, 7);
+  large.fit(2, size, size, 40, kernel_height, kernel_width);
   large.fill(random, 6);
   return large;
 }
@@ -160,8 +160,11 @@ void check_matrix_convolutions(Random& random, std::vector<Tally>& tallies) {
   convolutions.push_back(network_layer(random, 64, 40, 57, 2));   // a pair of tiles of outputs, and half of one alone
   convolutions.push_back(network_layer(random, 300, 40, 14, 2));
   convolutions.push_back(network_layer(random, 70, 16, 50, 3));
-  convolutions.push_back(large_window(random, 3));
-  convolutions.push_back(large_window(random, 17));
+  // Not all weights are kept, on an image of one tile and on a larger one.
+  convolutions.push_back(large_window(random, 100, 3, 7, 7));
+  convolutions.push_back(large_window(random, 100, 17, 7, 7));
+  // Products come to memory while others there are still to be finished.
+  convolutions.push_back(large_window(random, 64, 28, 5, 4));
   for (const int64_t outputs : {10, 32, 48, 64, 96, 100, 128, 250, 256, 290})
     for (const bool of_integers : {false, true})
       for (const int64_t stride : {1, 2}) convolutions.push_back(with_bits(random, outputs, stride, of_integers));
