@@ -70,13 +70,15 @@ class Call {
   const int64_t bands_, parts_;  // of an image; of a band
 };
 
-// Of one step, on average. Strides leave fewer taps that share a pixel, and what a stage reads may not stay near.
-int64_t step_cycles(const ConvAttributes& a, const ConvWeightShape& w) {
-  if (a.strides[0] == 1 && a.strides[1] == 1) return 21;
+// For 16 pixels of 16 outputs, beyond what counting takes behind its loop. Strides leave fewer taps that share a pixel,
+// what a stage reads may not stay near, and bits are made bytes for fewer products.
+int64_t cycles_of_tile(const ConvAttributes& a, const ConvWeightShape& w, int64_t steps) {
+  if (a.strides[0] == 1 && a.strides[1] == 1) return 19 * steps + 10;
   const auto phases = phases_of(w.kernel_height, a.dilations[0], a.strides[0]).size() *
                       phases_of(w.kernel_width, a.dilations[1], a.strides[1]).size();
   const int64_t blocks = divided_up(a.channels / a.group, kStepChannels);
-  return static_cast<int64_t>(phases) * blocks * kProductTiles * kTileBytes <= kNearBytes ? 30 : 40;
+  const bool is_near = static_cast<int64_t>(phases) * blocks * kProductTiles * kTileBytes <= kNearBytes;
+  return (is_near ? 30 : 40) * steps + 100;
 }
 
 }  // namespace
@@ -86,14 +88,13 @@ bool MatrixConv::is_possible(const ConvAttributes& a, const ConvWeightShape& w) 
   return a.group == 1 || has_whole_words;
 }
 
-// Measured on one processor (AMX beside AVX-512), in cycles for 16 pixels of 16 outputs: so many a step and 100 more
-// than to count, which takes 21 for a word of channels of a tap. Where taps do not share pixels, what the unit reads is
-// not in the nearest cache, and bits are made bytes for too few products.
+// Measured on one processor (AMX beside AVX-512), where to count takes 21 cycles for a word of channels of a tap. Where
+// taps do not share pixels, as where a window has one row or column, too much is read for too few products.
 bool MatrixConv::is_faster(const ConvAttributes& a, const ConvWeightShape& w) {
   const int64_t channels = a.channels / a.group, outputs = w.outputs / a.group;
   const int64_t steps = w.taps() * divided_up(channels, kStepChannels);
   const int64_t words = planes_of(a.levels) * w.taps() * words_for(channels);
-  const int64_t cycles = (step_cycles(a, w) * steps + 100) * rounded_up(outputs, kTileOutputs);
+  const int64_t cycles = cycles_of_tile(a, w, steps) * rounded_up(outputs, kTileOutputs);
   return is_possible(a, w) && w.kernel_height > 1 && w.kernel_width > 1 && cycles < 21 * words * outputs;
 }
 
