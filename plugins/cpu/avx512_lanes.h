@@ -13,6 +13,7 @@ namespace bnn::cpu {
 namespace {
 
 struct Avx512Lanes {
+  static constexpr bool kStoresApart = true;
   static constexpr int kWidth = 16;
   using Count = int32_t;
   static constexpr int64_t kFewClasses = 16;
@@ -35,7 +36,6 @@ struct Avx512Lanes {
   static void store(Half* p, __m512 z, int lanes) {
     _mm256_mask_storeu_epi16(p, first(lanes), _mm512_cvtps_ph(z, _MM_FROUND_TO_NEAREST_INT));
   }
-  static constexpr bool kStoresApart = true;
   static bool can_store_apart(int64_t stride) { return stride == 1 || stride == 2 || stride == 4 || stride == 8; }
   // One word at p, the next one at p + stride.
   static void store_apart(int32_t* p, __m512i words, int64_t stride) {
@@ -162,13 +162,11 @@ struct Avx512Lanes {
     if constexpr (kCompare == Compare::kNotGreaterOrEqual) return _mm512_cmp_ps_mask(x, lower, _CMP_NGE_UQ);
     return between(lower, x, upper);
   }
-  // bits: of one word
-  static __m512i with_bits(__m512i words, __mmask16 is_set, const uint32_t* bits) {
-    return _mm512_mask_or_epi32(words, is_set, words,
-                                _mm512_castps_si512(spread(reinterpret_cast<const float*>(bits))));
-  }
   static __m512i with_bit(__m512i words, __mmask16 is_set, uint32_t bit) {
     return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(bit)));
+  }
+  static __m512i with_bit(__m512i words, __mmask16 is_set, const uint32_t* bit) {
+    return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(*bit)));
   }
 };
 

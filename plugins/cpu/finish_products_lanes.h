@@ -12,7 +12,7 @@ alignas(64) constexpr uint32_t kBitOf[kTileOutputs] = {1,        1u << 1,  1u <<
                                                        1u << 6,  1u << 7,  1u << 8,  1u << 9, 1u << 10, 1u << 11,
                                                        1u << 12, 1u << 13, 1u << 14, 1u << 15};
 
-inline void store_bits(const FinishProductsTask& t, int64_t pixel, uint32_t bits) {
+static inline void store_bits(const FinishProductsTask& t, int64_t pixel, uint32_t bits) {
   std::memcpy(t.bits + pixel * t.bit_stride * 4, &bits, t.bit_bytes == 2 ? 2 : 4);  // of little-endian words
 }
 
@@ -47,7 +47,7 @@ void finish_block(const EpilogueOperands& operands, const FinishProductsTask& ta
     const auto output =
         Outputs::template read<kActivation == Activation::kPRelu, kPack>(e, t.first_output + i, residual, y);
     const auto z = output.template finish<kResidual, kActivation>(e, Lanes::to_float(accumulators[i]), 0, lanes...);
-    if constexpr (kPack) bits = Lanes::with_bits(bits, Lanes::between(output.lower, z, output.upper), bit_of + i);
+    if constexpr (kPack) bits = Lanes::with_bit(bits, Lanes::between(output.lower, z, output.upper), bit_of + i);
     residual += kResidual ? t.plane_stride : 0;
     y += t.plane_stride;
   }

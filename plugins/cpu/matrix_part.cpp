@@ -51,7 +51,7 @@ void MatrixPart::run_tiles(const Band& band, int64_t tile, int output_tiles, con
 
 void MatrixPart::multiply(const MatrixPlan::Stage& stage, const int8_t* activations, const uint64_t* bits,
                           int output_tiles) {
-  const bool is_pair = output_tiles == plan_.output_tiles();
+  const int place_step = plan_.output_tiles() / output_tiles;  // past the second tile where there is only one
   for (const MatrixPlan::Steps& steps : plan_.steps())
     for (int64_t r = stage.first_run; r < stage.end_run; ++r) {
       const MatrixPlan::Run& run = plan_.runs()[static_cast<size_t>(r)];
@@ -60,7 +60,7 @@ void MatrixPart::multiply(const MatrixPlan::Stage& stage, const int8_t* activati
       ProductTiles& products = product_tiles_[last_];
       const int tiles = run.position_tiles * output_tiles;
       for (int i = 0; i < kProductTiles; ++i)
-        products.tiles[i] = i < tiles ? products_[0] + run.products[is_pair ? i : i * plan_.output_tiles()] : nullptr;
+        products.tiles[i] = i < tiles ? products_[0] + run.products[i * place_step] : nullptr;
       call_.unit.multiply({activations + run.first_tile * kTileBytes, call_.planes.step_offsets().data() + steps.first,
                            bits + steps.first * kTileRows, weights_.steps() * kTileRows, steps.end - steps.first,
                            tile_weights_, plan_.kept_steps(), are_kept_ || r > stage.first_run, steps.first > 0,
