@@ -165,6 +165,7 @@ struct Avx512Lanes {
   static __m512i with_bit(__m512i words, __mmask16 is_set, uint32_t bit) {
     return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(bit)));
   }
+  // A bit that is in memory: see `spread`.
   static __m512i with_bit(__m512i words, __mmask16 is_set, const uint32_t* bit) {
     return _mm512_mask_or_epi32(words, is_set, words, _mm512_set1_epi32(static_cast<int32_t>(*bit)));
   }

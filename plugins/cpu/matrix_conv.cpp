@@ -70,8 +70,8 @@ class Call {
   const int64_t bands_, parts_;  // of an image; of a band
 };
 
-// For 16 pixels of 16 outputs, beyond what counting takes behind its loop. Strides leave fewer taps that share a pixel,
-// what a stage reads may not stay near, and bits are made bytes for fewer products.
+// For 16 pixels of 16 outputs, beyond what counting takes besides its loop. Strides leave fewer taps that share a
+// pixel: what a stage reads may not stay near, and bits are made bytes for fewer products.
 int64_t cycles_of_tile(const ConvAttributes& a, const ConvWeightShape& w, int64_t steps) {
   if (a.strides[0] == 1 && a.strides[1] == 1) return 19 * steps + 10;
   const auto phases = phases_of(w.kernel_height, a.dilations[0], a.strides[0]).size() *
@@ -106,7 +106,7 @@ void MatrixConv::run(const ConvShape& shape, const EpilogueKind& kind, const Epi
                      const ConvTensors& tensors, Runtime& runtime) const {
   const auto made = layout_.get(shape, [&] { return layout(shape); });
   const MatrixCall call{shape, made->planes, unit_, kind, operands, tensors, weight_shape_.outputs};
-  Call(attributes_, weights_, made->whole_band, made->last_band, call).run(runtime);
+  Call(attributes_, weights_, *made->whole_band, *made->last_band, call).run(runtime);
 }
 
 // With bands for the threads as far as they are large enough, and no larger than a cache.
@@ -116,7 +116,8 @@ MatrixConv::Layout MatrixConv::layout(const ConvShape& shape) const {
   const int64_t bands = std::min(shape.out_height, std::max(for_threads, divided_up(whole, kBandBytes)));
   const BytePlanes planes(attributes_, weight_shape_, shape, divided_up(shape.out_height, bands));
   const int64_t last = (shape.out_height - 1) % planes.band_rows() + 1;
-  return {planes, MatrixPlan(planes, planes.band_rows(), weights_), MatrixPlan(planes, last, weights_)};
+  const auto plan = std::make_shared<const MatrixPlan>(planes, planes.band_rows(), weights_);
+  return {planes, plan, last == planes.band_rows() ? plan : std::make_shared<const MatrixPlan>(planes, last, weights_)};
 }
 
 }  // namespace bnn::cpu

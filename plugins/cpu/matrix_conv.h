@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "cpu/byte_planes.h"
 #include "cpu/conv_method.h"
@@ -30,7 +31,7 @@ class MatrixConv : public ConvMethod {
   // What is made for a size of the image.
   struct Layout {
     BytePlanes planes;
-    MatrixPlan whole_band, last_band;
+    std::shared_ptr<const MatrixPlan> whole_band, last_band;  // one and the same where bands have as many rows
   };
 
   Layout layout(const ConvShape& shape) const;

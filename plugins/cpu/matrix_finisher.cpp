@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "cpu/sizes.h"
-
 namespace bnn::cpu {
 
 void MatrixFinisher::do_piece() {
